@@ -1,0 +1,1 @@
+"""Files to tensors: reading, layouts, transforms, data sets, generated scenes."""

@@ -1,0 +1,256 @@
+"""Pairs of files to batches.
+
+No random state lives in a worker: what is drawn for a sample depends only on the seed, the epoch and
+the sample's index, and what a batch holds only on the seed, the epoch and the batch's number.
+So a run that was stopped goes on with the very samples that it would have had, with any number of workers.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from data.errors import DataError
+from data.image_io import Pixels, read_image, read_mask
+from data.layouts import Pair
+from data.transforms import PairTransform
+
+
+class SampleKey(NamedTuple):
+    """Which sample, as drawn when, at which size.
+
+    Args:
+        epoch: counted from 0.
+        index: of the pair.
+        size: side of the square, pixels.
+    """
+
+    epoch: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
+    size: int
+
+
+class Sample(NamedTuple):
+    """One picture: image (3, S, S) float32 normalised, mask (1, S, S) float32 0 or 1, index of its pair."""
+
+    image: Tensor
+    mask: Tensor
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class Batch(NamedTuple):
+    """Several pictures: image (B, 3, S, S) channels last in memory, mask (B, 1, S, S), index (B,) int64."""
+
+    image: Tensor
+    mask: Tensor
+    index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class SaliencyDataset(Dataset[Sample]):
+    """Pictures with masks, transformed when asked for.
+
+    Args:
+        pairs: the files.
+        transform: what makes tensors of them.
+        seed: of all that the transform draws.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], transform: PairTransform, seed: int = 0) -> None:
+        self.pairs = list(pairs)
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """Reads and transforms one sample.
+
+        Raises:
+            DataError: a file cannot be read, or the mask does not fit the picture.
+        """
+        epoch, index, size = key
+        image, mask = read_pair(self.pairs[index])
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return Sample(*self.transform(image, mask, size, rng), index)
+
+
+class EpochBatches(Sampler[list[SampleKey]]):
+    """The batches of an epoch, from a position on.
+
+    Each epoch has its own order. A batch of all ranks together is a run of that order, dealt out to the
+    ranks in turn; its size is drawn per batch and is the same on every rank.
+
+    Args:
+        length: number of samples.
+        batch_size: samples of one batch on one rank.
+        sizes: sides of the square to draw from; one is fixed, several are multi-scale training.
+        seed: of order and sizes.
+        rank: of this process.
+        world: number of processes.
+        drop_last: leave out the last batch of all ranks if it is short. With several ranks it should be
+            set in training: a short one may give some rank a batch less.
+
+    Raises:
+        DataError: no whole batch is there, with `drop_last`, or no sample at all.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        sizes: Sequence[int],
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        if not 0 <= rank < world or batch_size < 1 or not sizes or min(sizes) < 1:
+            raise ValueError(
+                f"rank {rank} of {world}, batch size {batch_size}, sizes {list(sizes)}: not possible."
+            )
+        if length < (world * batch_size if drop_last else 1):
+            raise DataError(
+                f"{length} samples do not fill one batch of {batch_size} on each of {world} processes. "
+                f"Give more pictures or a smaller batch size."
+            )
+        self.length = length
+        self.batch_size = batch_size
+        self.sizes = tuple(sizes)
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.batch = 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Number of batches that this rank has in a whole epoch."""
+        whole, rest = divmod(self.length, self.world * self.batch_size)
+        return whole + int(rest > self.rank and not self.drop_last)
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration begins at this batch of this epoch, both counted from 0."""
+        if epoch < 0 or not 0 <= batch <= self.per_epoch:
+            raise ValueError(f"epoch {epoch}, batch {batch}: an epoch has {self.per_epoch} batches.")
+        self.epoch, self.batch = epoch, batch
+
+    def __len__(self) -> int:
+        return self.per_epoch - self.batch
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, total = self.epoch, self.world * self.batch_size
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(self.length)
+        sizes = rng.choice(self.sizes, size=-(-self.length // total))
+        for batch in range(self.batch, self.per_epoch):
+            mine = order[batch * total : (batch + 1) * total][self.rank :: self.world]
+            yield [SampleKey(epoch, int(index), int(sizes[batch])) for index in mine]
+
+
+class PairLoader(DataLoader[Any]):
+    """A loader that hands a worker's error on as it was: one line, without the worker's traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            # The worker's text ends in "module.Class: message"; our messages have one line.
+            last = str(error).strip().splitlines()[-1]
+            name = f"{type(error).__module__}.{type(error).__qualname__}: "
+            raise type(error)(last.removeprefix(name)) from None
+
+
+def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
+    """Reads a picture and its mask and checks that they belong together.
+
+    Shapes:
+        returns: (H, W, 3) uint8 RGB, (H, W) uint8.
+
+    Raises:
+        DataError: a file cannot be read, the sizes differ, or the mask's values are 0 and 1.
+    """
+    image, mask = read_image(pair.image), read_mask(pair.mask)
+    if image.shape[:2] != mask.shape:
+        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+        raise DataError(
+            f"{pair.mask}: the mask is {mask_width}x{mask_height} and its picture {pair.image.name} "
+            f"{width}x{height} (width x height, upright by EXIF). Give both the same size."
+        )
+    if mask.max() == 1:
+        raise DataError(
+            f"{pair.mask}: the mask's values are 0 and 1; 0 and 255 are needed. Multiply it by 255."
+        )
+    return image, mask
+
+
+def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Parts the pairs at random, by name and seed alone: the order in which they come does not matter.
+
+    Args:
+        pairs: all of them.
+        held_out: the part to hold out, in [0, 1); above 0 at least one pair is held out.
+        seed: of the draw.
+
+    Returns:
+        Those to train on and those held out, each sorted.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    if not 0 <= held_out < 1:
+        raise DataError(f"held_out is {held_out}; give a part of at least 0 and less than 1.")
+    ordered = sorted(pairs)
+    count = max(round(held_out * len(ordered)), int(held_out > 0))
+    if count >= len(ordered):
+        raise DataError(f"Holding out {held_out:g} of {len(ordered)} pairs leaves none to train on.")
+    chosen = {int(one) for one in np.random.default_rng(seed).permutation(len(ordered))[:count]}
+    kept = [pair for index, pair in enumerate(ordered) if index not in chosen]
+    return kept, [ordered[index] for index in sorted(chosen)]
+
+
+def make_loader(
+    dataset: SaliencyDataset, batches: EpochBatches, workers: int = 1, pin_memory: bool = False
+) -> PairLoader:
+    """Reads batches ahead in worker processes, which live on from epoch to epoch.
+
+    Args:
+        dataset: the samples.
+        batches: which of them make a batch; move it with `set_position` before each iteration.
+        workers: number of processes; 0 reads in this one.
+        pin_memory: whether to place batches for a fast copy to a GPU.
+    """
+    return PairLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=worker_init,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers > 0 else None,
+    )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples to a batch, the images channels last in memory, which is how they come.
+
+    Shapes:
+        samples: (3, S, S) and (1, S, S) each.
+        returns: (B, 3, S, S), (B, 1, S, S), (B,).
+    """
+    images = torch.stack([sample.image.permute(1, 2, 0) for sample in samples])  # (B, S, S, 3)
+    masks = torch.stack([sample.mask for sample in samples])  # (B, 1, S, S)
+    return Batch(images.permute(0, 3, 1, 2), masks, torch.tensor([sample.index for sample in samples]))
+
+
+def worker_init(worker: int) -> None:
+    """One thread a worker: the machine's cores belong to the network."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,227 @@
+"""What becomes of a picture and its mask on the way to the network.
+
+Two preparations. `prepare_image` is the published one for testing: float32, bilinear to a square,
+ImageNet mean and deviation. `TrainTransform` draws a crop, a flip, a turn and a change of colour, and does
+all of the geometry in one affine sampling, so that the picture is interpolated once.
+
+Source: the crop of up to an eighth of each side and the flip are F3Net's, whose recipe the field shares.
+The turn, the colour and the way of shrinking are our choice.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.image_io import Pixels
+
+MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
+"""ImageNet mean of R, G, B, for values in [0, 1]."""
+STD: tuple[float, float, float] = (0.229, 0.224, 0.225)
+"""ImageNet standard deviation of R, G, B, for values in [0, 1]."""
+
+# The mean colour in 8 bits: what lies outside of a turned picture becomes about 0 after normalisation.
+_FILL = tuple(round(255 * value) for value in MEAN)
+_MEAN = np.array(MEAN, np.float32)
+_STD = np.array(STD, np.float32)
+# What each of the 256 values becomes in each channel, (1, 256, 3): looking up is faster than computing.
+_NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / 255 - _MEAN) / _STD)[None]
+_GREY = np.array([0.299, 0.587, 0.114])
+
+
+class PairTransform(Protocol):
+    """What turns a picture and its mask into two tensors of one size."""
+
+    def __call__(
+        self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See `TrainTransform.__call__`."""
+        ...
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What training may do to a picture.
+
+    Args:
+        flip: probability of a mirror image, left to right.
+        crop: the largest part of width and of height that is cut away (F3Net: 1/8).
+        rotate: the largest angle, degrees, either way; what comes in from outside of the picture has
+            ImageNet's mean colour and is no object.
+        colour: the largest change of brightness, contrast and saturation: each is a factor drawn from
+            [1 - colour, 1 + colour].
+    """
+
+    flip: float = 0.5
+    crop: float = 1 / 8
+    rotate: float = 0.0
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits = {"flip": 1.0, "crop": 0.9, "rotate": 180.0, "colour": 1.0}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value <= limit:
+                raise ValueError(f"augment.{name} is {value}; it must lie between 0 and {limit:g}.")
+
+
+class TrainTransform:
+    """Draws an augmented square of a picture and its mask."""
+
+    def __init__(self, config: AugmentConfig | None = None) -> None:
+        self.config = config or AugmentConfig()
+
+    def __call__(
+        self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """All that is random comes from `rng`, always in the same order.
+
+        Shapes:
+            image: (H, W, 3) uint8 RGB.
+            mask: (H, W) uint8.
+            returns: (3, size, size) float32, normalised; (1, size, size) float32, 0 or 1.
+        """
+        config = self.config
+        view = _draw_view(image, config, rng)
+        image = _sample(image, view, size, _FILL)
+        mask = _sample(mask, view, size, (0,))
+        if config.colour > 0:
+            image = _change_colour(image, *rng.uniform(1 - config.colour, 1 + config.colour, 3))
+        return normalise(image), binarise(mask)
+
+
+class EvalTransform:
+    """The whole picture in a square, as at test time, and its mask beside it."""
+
+    def __call__(
+        self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Nothing is random; `rng` is there so that it stands in for `TrainTransform`.
+
+        Shapes:
+            image: (H, W, 3) uint8 RGB.
+            mask: (H, W) uint8.
+            returns: (3, size, size) float32, normalised; (1, size, size) float32, 0 or 1.
+        """
+        view = _View((0, 0, image.shape[1], image.shape[0]))
+        return prepare_image(image, size), binarise(_sample(mask, view, size, (0,)))
+
+
+def prepare_image(image: Pixels, size: int | tuple[int, int]) -> Tensor:
+    """A picture as the published networks take it at test time.
+
+    Source: the authors' test code: float32, OpenCV's INTER_LINEAR (no averaging when it shrinks), / 255,
+    ImageNet mean and deviation.
+
+    Args:
+        image: the picture.
+        size: height and width of the result, or the side of a square.
+
+    Shapes:
+        image: (H, W, 3) uint8 RGB.
+        returns: (3, h, w) float32.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return _tensor(np.asarray((resized / 255 - _MEAN) / _STD, np.float32))
+
+
+def normalise(image: Pixels) -> Tensor:
+    """8-bit RGB to what the network takes.
+
+    Shapes:
+        image: (h, w, 3) uint8 RGB.
+        returns: (3, h, w) float32; channels last in memory, which needs no copy.
+    """
+    return _tensor(np.asarray(cv2.LUT(image, _NORMALISED), np.float32))
+
+
+def binarise(mask: Pixels) -> Tensor:
+    """Grey values to 0 and 1: from 128 on it is object.
+
+    Shapes:
+        mask: (h, w) uint8.
+        returns: (1, h, w) float32.
+    """
+    return torch.from_numpy((mask >= 128).astype(np.float32))[None]
+
+
+def _tensor(image: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)  # (h, w, 3) -> (3, h, w)
+
+
+@dataclass(frozen=True)
+class _View:
+    """Which part of a picture fills the square, and how.
+
+    Args:
+        box: left, top, width, height of that part, pixels.
+        degrees: turn about the middle of the box, counter-clockwise.
+        flip: whether to mirror left to right.
+    """
+
+    box: tuple[int, int, int, int]
+    degrees: float = 0.0
+    flip: bool = False
+
+    def matrix(self, size: int) -> NDArray[np.float64]:
+        """(3, 3) from picture to square, in coordinates along pixel edges (the first pixel is [0, 1))."""
+        left, top, width, height = self.box
+        cos, sin = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
+        to_middle = np.array([[1, 0, -left - width / 2], [0, 1, -top - height / 2], [0, 0, 1]])
+        turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+        stretch = np.diag([(-1 if self.flip else 1) * size / width, size / height, 1.0])
+        to_corner = np.array([[1, 0, size / 2], [0, 1, size / 2], [0, 0, 1]])
+        return to_corner @ stretch @ turn @ to_middle
+
+
+def _draw_view(image: Pixels, config: AugmentConfig, rng: np.random.Generator) -> _View:
+    height, width = image.shape[:2]
+    flip, angle, cut_x, cut_y, offset_x, offset_y = rng.random(6)
+    # As F3Net: how much is cut away is drawn first, then where; whole pixels.
+    cut_x, cut_y = int(cut_x * config.crop * width), int(cut_y * config.crop * height)
+    left, top = round(offset_x * cut_x), round(offset_y * cut_y)
+    box = (left, top, width - cut_x, height - cut_y)
+    return _View(box, (2 * angle - 1) * config.rotate, flip < config.flip)
+
+
+def _sample(picture: Pixels, view: _View, size: int, fill: tuple[int, ...]) -> Pixels:
+    """Bilinear sampling of a picture to a square.
+
+    Down to half of its size a picture is only interpolated, as at test time. One that shrinks further
+    is first averaged over blocks (INTER_AREA) to within a factor of two, else its texture would alias.
+
+    Shapes:
+        picture: (H, W) or (H, W, 3) uint8.
+        returns: (size, size) or (size, size, 3) uint8.
+    """
+    height, width = picture.shape[:2]
+    matrix = view.matrix(size)
+    blocks_x, blocks_y = max(1, view.box[2] // size), max(1, view.box[3] // size)
+    if max(blocks_x, blocks_y) > 1:
+        small = (max(1, width // blocks_x), max(1, height // blocks_y))
+        picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
+    # OpenCV counts from the middle of the first pixel.
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    centred = np.linalg.inv(half) @ matrix @ half
+    # Without a turn only the half pixel at the rim lies outside: it repeats the rim.
+    border = cv2.BORDER_CONSTANT if view.degrees else cv2.BORDER_REPLICATE
+    sampled = cv2.warpAffine(
+        picture, centred[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=fill
+    )
+    return sampled.astype(np.uint8, copy=False)
+
+
+def _change_colour(image: Pixels, brightness: float, contrast: float, saturation: float) -> Pixels:
+    """Saturation about a pixel's grey, contrast about the picture's mean grey, brightness: one matrix."""
+    grey = float(np.dot(cv2.mean(image)[:3], _GREY))
+    mix = saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))
+    offset = np.full((3, 1), (1 - contrast) * grey)
+    matrix = brightness * np.hstack([contrast * mix, offset])  # (3, 4)
+    return cv2.transform(image, matrix).astype(np.uint8, copy=False)
