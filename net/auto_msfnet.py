@@ -1,0 +1,124 @@
+"""Auto-MSFNet: encoder, lateral convolutions, three FusionCells, three heads.
+
+Source: paper Figure 2 (overview); layer details from the authors' released code.
+Differs from the released code: sizes follow the input and the encoder's strides, so any picture size works,
+and the logits come out at the input's size instead of a fixed 256.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from net import encoder as encoders
+from net.encoder import Encoder, EncoderError
+from net.fusion_cell import ConvBNReLU, FusionCell, resize
+from net.genotype import LEVELS, Genotype, load
+
+CELL_STRIDES = (16, 8, 4)  # paper, Figure 2: cells at 16x16, 32x32, 64x64 of a 256x256 input
+
+
+class Logits(NamedTuple):
+    """Saliency logits of the three outputs, finest first, each (B, 1, H, W) at the input's size."""
+
+    p1: Tensor
+    p2: Tensor
+    p3: Tensor
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which network to build.
+
+    Attributes:
+        encoder: `resnet50` or `vgg16` (the paper's), or any timm model that has `features_only`.
+        genotype: published name (`resnet50`, `vgg16`) or path of a genotype JSON. Its topology is its own.
+        channels: width C of laterals and cells; 128 in the paper.
+    """
+
+    encoder: str = "resnet50"
+    genotype: str = "resnet50"
+    channels: int = 128
+
+
+class AutoMSFNet(nn.Module):
+    """The network of the paper.
+
+    Args:
+        encoder: gives E2..E5; one of its levels must have each stride of 16, 8 and 4, where the cells stand.
+        genotype: operations of the three cells.
+        channels: width C of laterals and cells.
+
+    Shapes:
+        image: (B, 3, H, W), normalised RGB, any H and W of 32 or more.
+        returns: `Logits`, each (B, 1, H, W).
+
+    Raises:
+        EncoderError: if the encoder has no level at a cell's stride.
+    """
+
+    def __init__(self, encoder: Encoder, genotype: Genotype, channels: int = 128) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.genotype = genotype
+        self.sites = _sites(encoder)
+        self.laterals = nn.ModuleList(ConvBNReLU(width, channels) for width in reversed(encoder.channels))
+        self.cells = nn.ModuleList(FusionCell(cell, channels, genotype.topology) for cell in genotype.cells)
+        self.heads = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for _ in genotype.cells)
+
+    def forward(self, image: Tensor) -> Logits:
+        """Logits of all three outputs; inference reads `p1` alone."""
+        size = (image.shape[-2], image.shape[-1])
+        levels = [lateral(x) for lateral, x in zip(self.laterals, reversed(self.encoder(image)), strict=True)]
+        outputs: list[Tensor] = []
+        state = None
+        for cell, head, site in zip(self.cells, self.heads, self.sites, strict=True):
+            height, width = levels[site].shape[-2:]
+            state = cell(levels, (height, width), state)  # (B, C, H / stride, W / stride)
+            # In float32: a bfloat16 logit near 8 is wrong by up to 1/64, which shows in the resized map.
+            outputs.append(resize(head(state).float(), size))  # (B, 1, H, W)
+        return Logits(*reversed(outputs))
+
+
+def build_network(config: NetworkConfig, encoder_weights: str | Path | None = None) -> AutoMSFNet:
+    """Builds the network that a config describes.
+
+    Args:
+        config: encoder, genotype, width.
+        encoder_weights: see `net.encoder.build`; the rest starts from `initialise`.
+
+    Raises:
+        EncoderError, GenotypeError: if the config names what is not there.
+    """
+    network = AutoMSFNet(
+        encoders.build(config.encoder, encoder_weights), load(config.genotype), config.channels
+    )
+    initialise(network)
+    return network
+
+
+def initialise(network: AutoMSFNet) -> None:
+    """Kaiming normal (fan in, ReLU) for every convolution and linear layer outside the encoder, zero biases.
+
+    Source: F3Net's convention, which the released code calls by name; 7x7 attention and heads included.
+    """
+    for part in (network.laterals, network.cells, network.heads):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def _sites(encoder: Encoder) -> tuple[int, ...]:
+    """For each cell, the index among E5..E2 of the level whose size it takes."""
+    strides = list(reversed(encoder.strides))
+    absent = [stride for stride in CELL_STRIDES if stride not in strides]
+    if absent:
+        raise EncoderError(
+            f"{type(encoder).__name__} has levels at strides {', '.join(map(str, encoder.strides))}; the cells stand "
+            f"at {', '.join(map(str, CELL_STRIDES))}, so {absent[0]} is missing. Choose another encoder."
+        )
+    assert len(strides) == len(LEVELS)
+    return tuple(strides.index(stride) for stride in CELL_STRIDES)

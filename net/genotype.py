@@ -1,0 +1,159 @@
+"""Genotype: which operation stands on which edge of the three cells. Data, never code.
+
+Source: paper Figure 7 (edges and their order); the two published genotypes are those of the authors' release.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from net import operations
+from utils.errors import UserError
+
+SCHEMA = 1
+LEVELS = ("E5", "E4", "E3", "E2")
+INNER_EDGES = (5, 7, 7)  # paper, Figure 7: the first cell has no cell before it, so two edges fewer
+PUBLISHED = Path(__file__).parent / "genotypes"
+
+Topology = Literal["released", "figure"]
+TOPOLOGIES: tuple[str, ...] = get_args(Topology)
+
+
+class GenotypeError(UserError):
+    """A genotype that is incomplete, names an unknown operation, or can't be read."""
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """Operations of one cell.
+
+    Attributes:
+        outer: one operation a level, in the order E5, E4, E3, E2.
+        inner: operations between nodes in the order of Figure 7: root to first node, then for each later node
+            the edge from the node before it and its second edge.
+    """
+
+    outer: tuple[str, ...]
+    inner: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """Three cells, coarse (S/16) to fine (S/4).
+
+    Attributes:
+        cells: operations of each.
+        topology: where every second inner edge starts. `released`: at the node's own level, as in the authors'
+            released forward pass; `figure`: at the cell's root, as Figure 7 draws it.
+        provenance: who made it and how; free data for the reader.
+
+    Raises:
+        GenotypeError: on the wrong number of cells or edges, or an operation that is not registered.
+    """
+
+    cells: tuple[CellGenotype, ...]
+    topology: Topology = "released"
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        _validate(self, "genotype")
+
+    def to_json(self) -> str:
+        """The genotype as JSON text that `from_json` reads back."""
+        cells = [{"outer": list(cell.outer), "inner": list(cell.inner)} for cell in self.cells]
+        record = {
+            "schema": SCHEMA,
+            "topology": self.topology,
+            "cells": cells,
+            "provenance": dict(self.provenance),
+        }
+        return json.dumps(record, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "genotype") -> "Genotype":
+        """Reads a genotype.
+
+        Args:
+            text: JSON as `to_json` writes it.
+            origin: what an error should name, a file for example.
+
+        Raises:
+            GenotypeError: naming the origin, the cell and the key.
+        """
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise GenotypeError(
+                f"{origin}: no JSON ({error}). Expected a genotype written by search.py."
+            ) from None
+        return _from_record(record, origin)
+
+
+def load(source: str | Path) -> Genotype:
+    """Loads a genotype by published name (`resnet50`, `vgg16`) or from a JSON file.
+
+    Raises:
+        GenotypeError: if there is no such name or file, or its content is not a valid genotype.
+    """
+    published = PUBLISHED / f"{source}.json"
+    path = published if published.is_file() else Path(source)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in PUBLISHED.glob("*.json")))
+        raise GenotypeError(f"genotype '{source}' is neither a published name ({known}) nor a file.")
+    return Genotype.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+
+
+def _from_record(record: object, origin: str) -> Genotype:
+    """Turns parsed JSON into a genotype, checking the shape of everything that it touches."""
+    if not isinstance(record, dict) or not isinstance(record.get("cells"), list):
+        raise GenotypeError(f"{origin}: expected an object with the keys schema, topology and cells.")
+    if record.get("schema") != SCHEMA:
+        raise GenotypeError(
+            f"{origin}: schema is {record.get('schema')!r}, this program reads {SCHEMA}. Search again, or update."
+        )
+    cells = tuple(_cell(cell, number, origin) for number, cell in enumerate(record["cells"], 1))
+    try:
+        return Genotype(cells, record.get("topology", "released"), record.get("provenance", {}))
+    except GenotypeError as error:
+        raise GenotypeError(f"{origin}: {str(error).removeprefix('genotype: ')}") from None
+
+
+def _cell(record: object, number: int, origin: str) -> CellGenotype:
+    if not isinstance(record, dict):
+        raise GenotypeError(
+            f"{origin}: cell {number} is {record!r}, expected an object with outer and inner."
+        )
+    return CellGenotype(*(_edges(record.get(kind), number, kind, origin) for kind in ("outer", "inner")))
+
+
+def _edges(value: object, number: int, kind: str, origin: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise GenotypeError(
+            f"{origin}: cell {number}, {kind}: expected a list of operation names, got {value!r}."
+        )
+    return tuple(value)
+
+
+def _validate(genotype: Genotype, origin: str) -> None:
+    if genotype.topology not in TOPOLOGIES:
+        raise GenotypeError(
+            f"{origin}: topology is {genotype.topology!r}, expected one of {', '.join(TOPOLOGIES)}."
+        )
+    if len(genotype.cells) != len(INNER_EDGES):
+        raise GenotypeError(f"{origin}: {len(genotype.cells)} cells, expected {len(INNER_EDGES)}.")
+    for number, (cell, inner) in enumerate(zip(genotype.cells, INNER_EDGES, strict=True), 1):
+        _check_count(cell.outer, len(LEVELS), f"{origin}: cell {number}, outer")
+        _check_count(cell.inner, inner, f"{origin}: cell {number}, inner")
+        for name in (*cell.outer, *cell.inner):
+            if name not in operations.names():
+                raise GenotypeError(
+                    f"{origin}: cell {number} names the operation '{name}', which is not registered. Known: "
+                    f"{', '.join(operations.names())}. Register it with @operation('{name}') before loading."
+                )
+
+
+def _check_count(edges: Sequence[str], expected: int, where: str) -> None:
+    if len(edges) != expected:
+        raise GenotypeError(f"{where}: {len(edges)} operations, expected {expected}.")

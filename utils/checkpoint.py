@@ -1,0 +1,211 @@
+"""Networks on disk: released weights (.safetensors), training checkpoints (.pt), the authors' files (.pth).
+
+Nothing that is loaded here can run code: safetensors holds tensors and text only, and pickles are read weights-only.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from net import authors
+from net import encoder as encoders
+from net.auto_msfnet import AutoMSFNet, NetworkConfig
+from net.genotype import Genotype, load
+from utils.errors import UserError
+
+FORMAT = "auto-msfnet/1"
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, broken, unsafe, or of another network."""
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network that is ready to predict.
+
+    Attributes:
+        network: float32, in eval mode, on the CPU.
+        config: what it was built from.
+        size: side in pixels of the square that pictures are resized to.
+        source: the file that it came from.
+        sha256: of that file.
+    """
+
+    network: AutoMSFNet
+    config: NetworkConfig
+    size: int
+    source: Path
+    sha256: str
+
+
+def shipped() -> list[str]:
+    """Names of the models that come with the project."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def load_network(source: str | Path) -> LoadedNetwork:
+    """Loads a network by shipped name, from our .safetensors or .pt, or from a checkpoint of the authors.
+
+    Raises:
+        CheckpointError: naming the file, what is wrong with it and what to do.
+    """
+    path = SHIPPED / f"{source}.safetensors" if str(source) in shipped() else Path(source)
+    if not path.is_file():
+        raise CheckpointError(
+            f"weights '{source}': neither a shipped model ({', '.join(shipped()) or 'none'}) nor a file. "
+            f"Give one of these names or the path of a .safetensors, .pt or .pth file."
+        )
+    network, config, size = _from_safetensors(path) if path.suffix == ".safetensors" else _from_pickle(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LoadedNetwork(network.eval(), config, size, path, sha256)
+
+
+def save_weights(
+    path: Path, network: AutoMSFNet, config: NetworkConfig, size: int, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a network as .safetensors, float16, with all that `load_network` needs to rebuild it.
+
+    Args:
+        path: the file; written beside and renamed into place.
+        network: the network.
+        config: what it was built from; the genotype goes into the file, not its path.
+        size: side of its input in pixels.
+        notes: data for the reader: recipe, commit, scores.
+    """
+    tensors = {key: _halve(value) for key, value in network.state_dict().items()}
+    metadata = {
+        "format": FORMAT, "network": json.dumps(asdict(config)), "genotype": network.genotype.to_json(),
+        "size": str(size), "notes": json.dumps(dict(notes or {})),
+    }  # fmt: skip
+    write_beside(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a training checkpoint that `load_checkpoint` reads back, whole or not at all."""
+    write_beside(path, lambda temporary: torch.save(dict(state), temporary))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a training checkpoint, without running anything that it may hold.
+
+    Raises:
+        CheckpointError: if it is missing, truncated or holds more than tensors and plain data.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, since it is no plain tensor file; loading it could run code "
+            f"({str(error).splitlines()[0]}). Convert it with torch.save(model.state_dict(), FILE) where you trust it."
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: truncated or no checkpoint ({reason}). Copy or download it again."
+        ) from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors.")
+    return state
+
+
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary file beside `path`, flushes it to disk and renames it into place.
+
+    Raises:
+        CheckpointError: if the folder can't be written; what stood at `path` before is untouched.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        raise CheckpointError(
+            f"{path}: can't be written ({error}). Free space or choose another folder."
+        ) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _from_safetensors(path: Path) -> tuple[AutoMSFNet, NetworkConfig, int]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: truncated or no safetensors file ({error}). Copy it again.") from None
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}. It holds no Auto-MSFNet network; "
+            f"encoder weights go to train.py --encoder_weights."
+        )
+    config = _config(json.loads(metadata["network"]), path)
+    genotype = Genotype.from_json(metadata["genotype"], origin=str(path))
+    return _rebuild(config, genotype, tensors, path), config, int(metadata["size"])
+
+
+def _from_pickle(path: Path) -> tuple[AutoMSFNet, NetworkConfig, int]:
+    state = load_checkpoint(path)
+    if state.get("format") == FORMAT:
+        config = _config(state["network"], path)
+        genotype = Genotype.from_json(state["genotype"], origin=str(path))
+        return _rebuild(config, genotype, state["weights"], path), config, int(state["size"])
+    name = authors.recognise(state)
+    if name is None:
+        first = next(iter(state), "nothing")
+        raise CheckpointError(
+            f"{path}: neither a checkpoint of this project nor of the authors (its first key is '{first}'). "
+            f"Expected keys such as 'weights' or 'resnet.conv1.weight'."
+        )
+    config = NetworkConfig(encoder=name, genotype=name)
+    network = AutoMSFNet(encoders.build(name), load(name), config.channels)
+    network.load_state_dict(authors.convert(state, name, origin=str(path)))
+    return network, config, authors.INPUT_SIZE
+
+
+def _config(record: Mapping[str, Any], path: Path) -> NetworkConfig:
+    try:
+        return NetworkConfig(**record)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: its network settings don't fit this version ({error}).") from None
+
+
+def _rebuild(
+    config: NetworkConfig, genotype: Genotype, tensors: Mapping[str, Tensor], path: Path
+) -> AutoMSFNet:
+    """Builds the network and loads it strictly."""
+    network = AutoMSFNet(encoders.build(config.encoder), genotype, config.channels)
+    wanted = network.state_dict()
+    wrong = [key for key in wanted if key not in tensors or tensors[key].shape != wanted[key].shape]
+    extra = [key for key in tensors if key not in wanted]
+    if wrong or extra:
+        raise CheckpointError(
+            f"{path}: not weights of {config}: {len(wrong)} tensors missing or of another shape, {len(extra)} extra, "
+            f"'{(wrong or extra)[0]}' the first. Load it with the settings that it was trained with."
+        )
+    network.load_state_dict({key: tensors[key].to(value.dtype) for key, value in wanted.items()})
+    return network
+
+
+def _halve(value: Tensor) -> Tensor:
+    return (value.half() if value.is_floating_point() else value).contiguous()
