@@ -1,0 +1,130 @@
+"""Reading, network and writing of many pictures, overlapped in bounded memory.
+
+    reader threads  ->  look-ahead  ->  network, a batch at a time  ->  backlog  ->  writer threads
+
+Threads suffice: decoding, resizing and encoding run in OpenCV, Pillow and NumPy, which let go of the
+interpreter's lock. Look-ahead and backlog are bounded, so 10,000 pictures need no more memory than a few
+batches.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from utils.errors import UserError
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+Result = TypeVar("Result")
+
+AHEAD = 2  # batches that are read ahead of the network, and that may wait to be written
+
+
+@dataclass(frozen=True)
+class Stages(Generic[Item, Loaded, Result]):
+    """The three stages of a run.
+
+    Args:
+        read: makes of one item what the network takes; called in reader threads.
+        network: makes of a batch one result for each of its elements, in order; called in the calling thread.
+        write: stores one result; called in writer threads.
+    """
+
+    read: Callable[[Item], Loaded]
+    network: Callable[[Sequence[Loaded]], Sequence[Result]]
+    write: Callable[[Item, Loaded, Result], None]
+
+
+@dataclass(frozen=True)
+class Failure(Generic[Item]):
+    """An item that could not be read or written, with the reason in one line."""
+
+    item: Item
+    reason: str
+
+
+def run(
+    items: Iterable[Item],
+    stages: Stages[Item, Loaded, Result],
+    batch: int,
+    workers: int = 2,
+    settled: Callable[[], object] = lambda: None,
+) -> list[Failure[Item]]:
+    """Takes every item through the three stages; one bad item does not stop the others.
+
+    Args:
+        items: taken lazily, a few batches ahead of the network.
+        stages: what to do.
+        batch: items that the network takes at once; only the last batch may be smaller.
+        workers: reader threads, and as many writer threads.
+        settled: called once for every item, after it is written or has failed; for a progress bar.
+
+    Returns:
+        The items that could not be read or written (`UserError` or `OSError`), as they were met. Any other
+        exception
+        is a fault of the program: it is raised, and what waits is dropped.
+    """
+    failures: list[Failure[Item]] = []
+    backlog: deque[tuple[Item, Future[None]]] = deque()
+
+    def settle(item: Item, error: UserError | OSError | None) -> None:
+        if error is not None:
+            failures.append(Failure(item, str(error)))
+        settled()
+
+    readers = ThreadPoolExecutor(workers, "read")
+    writers = ThreadPoolExecutor(workers, "write")
+    try:
+        for group in _batches(_read_ahead(items, stages.read, readers, AHEAD * batch), batch, settle):
+            results = stages.network([loaded for _, loaded in group])
+            for (item, loaded), result in zip(group, results, strict=True):
+                backlog.append((item, writers.submit(stages.write, item, loaded, result)))
+            while len(backlog) > AHEAD * batch:
+                settle(*_written(*backlog.popleft()))
+        while backlog:
+            settle(*_written(*backlog.popleft()))
+    finally:
+        readers.shutdown(cancel_futures=True)
+        writers.shutdown(cancel_futures=True)
+    return failures
+
+
+def _read_ahead(
+    items: Iterable[Item], read: Callable[[Item], Loaded], readers: ThreadPoolExecutor, depth: int
+) -> Iterator[tuple[Item, Future[Loaded]]]:
+    """Starts reading up to `depth` items before the one that is asked for."""
+    ahead: deque[tuple[Item, Future[Loaded]]] = deque()
+    for item in items:
+        ahead.append((item, readers.submit(read, item)))
+        if len(ahead) > depth:
+            yield ahead.popleft()
+    while ahead:
+        yield ahead.popleft()
+
+
+def _batches(
+    started: Iterable[tuple[Item, Future[Loaded]]],
+    size: int,
+    settle: Callable[[Item, UserError | OSError | None], None],
+) -> Iterator[list[tuple[Item, Loaded]]]:
+    """Full batches of what could be read; what could not is settled on the way."""
+    group: list[tuple[Item, Loaded]] = []
+    for item, future in started:
+        try:
+            group.append((item, future.result()))
+        except (UserError, OSError) as error:
+            settle(item, error)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _written(item: Item, future: Future[None]) -> tuple[Item, UserError | OSError | None]:
+    error = future.exception()
+    if error is None or isinstance(error, UserError | OSError):
+        return item, error
+    raise error
