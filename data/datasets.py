@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.errors import DataError
-from data.image_io import Pixels, read_image, read_mask
 from data.layouts import Pair
+from data.pairs import read_pair
 from data.transforms import PairTransform
 
 
@@ -111,9 +111,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         drop_last: bool = False,
     ) -> None:
         if not 0 <= rank < world or batch_size < 1 or not sizes or min(sizes) < 1:
-            raise ValueError(
-                f"rank {rank} of {world}, batch size {batch_size}, sizes {list(sizes)}: not possible."
-            )
+            raise ValueError(f"rank {rank} of {world}, batch size {batch_size}, sizes {list(sizes)}: not possible.")
         if length < (world * batch_size if drop_last else 1):
             raise DataError(
                 f"{length} samples do not fill one batch of {batch_size} on each of {world} processes. "
@@ -165,29 +163,6 @@ class PairLoader(DataLoader[Any]):
             last = str(error).strip().splitlines()[-1]
             name = f"{type(error).__module__}.{type(error).__qualname__}: "
             raise type(error)(last.removeprefix(name)) from None
-
-
-def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
-    """Reads a picture and its mask and checks that they belong together.
-
-    Shapes:
-        returns: (H, W, 3) uint8 RGB, (H, W) uint8.
-
-    Raises:
-        DataError: a file cannot be read, the sizes differ, or the mask's values are 0 and 1.
-    """
-    image, mask = read_image(pair.image), read_mask(pair.mask)
-    if image.shape[:2] != mask.shape:
-        (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
-        raise DataError(
-            f"{pair.mask}: the mask is {mask_width}x{mask_height} and its picture {pair.image.name} "
-            f"{width}x{height} (width x height, upright by EXIF). Give both the same size."
-        )
-    if mask.max() == 1:
-        raise DataError(
-            f"{pair.mask}: the mask's values are 0 and 1; 0 and 255 are needed. Multiply it by 255."
-        )
-    return image, mask
 
 
 def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list[Pair], list[Pair]]:

@@ -18,8 +18,6 @@ gives its first picture.
 """
 
 import io
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data.errors import DataError
+from utils.files import replace_bytes
 
 Pixels = NDArray[np.uint8]
 
@@ -109,28 +108,38 @@ def write_png(path: str | Path, array: Pixels) -> None:
         array: (H, W), (H, W, 3) or (H, W, 4) uint8.
 
     Raises:
-        DataError: the array is not of such a kind, or the file cannot be written.
+        DataError: the array is not of such a kind.
+        UserError: the file cannot be written there.
     """
-    path = Path(path)
-    if array.dtype != np.uint8 or array.shape[2:] not in ((), (3,), (4,)) or array.size == 0:
-        raise DataError(
-            f"{path}: a PNG holds uint8 (H, W), (H, W, 3) or (H, W, 4), not {array.dtype} {array.shape}."
-        )
-    to_bgr = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[array.shape[2] if array.ndim == 3 else 2]
-    pixels = array if to_bgr is None else cv2.cvtColor(array, to_bgr)
-    done, encoded = cv2.imencode(".png", pixels)
-    if not done:
-        raise DataError(f"{path}: OpenCV could not encode an array of shape {array.shape} as PNG.")
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(encoded.tobytes())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror or error}). Choose another place."
-        ) from error
+    _write(Path(path), array, ".png", [])
+
+
+def write_jpeg(path: str | Path, array: Pixels, quality: int = 95) -> None:
+    """Writes a JPEG, whole or not at all, as `write_png`.
+
+    Args:
+        path: where; missing folders are made.
+        array: grey or RGB.
+        quality: 1 to 100.
+
+    Shapes:
+        array: (H, W) or (H, W, 3) uint8.
+
+    Raises:
+        DataError: the array is not of such a kind.
+        UserError: the file cannot be written there.
+    """
+    _write(Path(path), array, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def _write(path: Path, array: Pixels, suffix: str, options: list[int]) -> None:
+    # OpenCV takes the channels in the order B, G, R.
+    orders = {(): None, (3,): cv2.COLOR_RGB2BGR} | ({(4,): cv2.COLOR_RGBA2BGRA} if suffix == ".png" else {})
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in orders or not array.size:
+        raise DataError(f"{path}: {array.dtype} {array.shape} is no picture; give uint8 (H, W) or (H, W, 3).")
+    order = orders[array.shape[2:]]
+    _, encoded = cv2.imencode(suffix, array if order is None else cv2.cvtColor(array, order), options)
+    replace_bytes(path, encoded.tobytes())
 
 
 def _read(path: Path, flag: int, convert: Callable[[Image.Image], Pixels]) -> Pixels:
@@ -159,8 +168,8 @@ def _read(path: Path, flag: int, convert: Callable[[Image.Image], Pixels]) -> Pi
 def _is_plain(picture: Image.Image, data: bytes) -> bool:
     """Whether OpenCV decodes this file as Pillow would: 8-bit grey or RGB, nothing clear, and whole.
 
-    OpenCV fills the rest of a truncated JPEG or PNG with grey; so a file without its end goes to Pillow,
-    which refuses it.
+    OpenCV fills the rest of a truncated JPEG with grey; so a file without its end goes to Pillow, which
+    refuses it.
     """
     if "transparency" in picture.info:
         return False

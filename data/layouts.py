@@ -23,9 +23,7 @@ from pathlib import Path
 from data.errors import DataError
 from data.image_io import IMAGE_SUFFIXES
 
-_IMAGE_WORDS = frozenset(
-    {"image", "images", "img", "imgs", "im", "ims", "jpegimages", "picture", "pictures", "photos"}
-)
+_IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "im", "ims", "jpegimages", "picture", "pictures", "photos"})
 _MASK_WORDS = frozenset(
     {
         "mask",
@@ -70,6 +68,11 @@ class Layout:
     images: Path
     masks: Path
 
+    def text(self, root: Path) -> str:
+        """Both folders as seen from a root, in a few words."""
+        images, masks = self.images.relative_to(root), self.masks.relative_to(root)
+        return f"{images}" if images == masks else f"{images} + {masks}"
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -77,6 +80,8 @@ class Survey:
 
     Args:
         layout: where the files are.
+        images: number of files of pictures.
+        masks: number of files of masks.
         pairs: sorted by name.
         images_alone: names of pictures without a mask.
         masks_alone: names of masks without a picture.
@@ -85,6 +90,8 @@ class Survey:
     """
 
     layout: Layout
+    images: int
+    masks: int
     pairs: list[Pair]
     images_alone: list[str]
     masks_alone: list[str]
@@ -131,9 +138,7 @@ def find_pairs(root: str | Path, list_file: str | Path | None = None) -> list[Pa
     found = survey(root, list_file)
     if faults := found.faults():
         where = f"{found.layout.images} and {found.layout.masks}"
-        raise LayoutError(
-            f"{where}: {'; '.join(faults)}. Mend the files, or name the good ones in a list file."
-        )
+        raise LayoutError(f"{where}: {'; '.join(faults)}. Mend the files, or name the good ones in a list file.")
     return found.pairs
 
 
@@ -151,6 +156,8 @@ def survey(root: str | Path, list_file: str | Path | None = None) -> Survey:
     single = wanted - twice
     found = Survey(
         layout=layout,
+        images=sum(len(images.get(name, ())) for name in wanted),
+        masks=sum(len(masks.get(name, ())) for name in wanted),
         pairs=sorted(Pair(n, images[n][0], masks[n][0]) for n in single if n in images and n in masks),
         images_alone=sorted(n for n in single if n in images and n not in masks),
         masks_alone=sorted(n for n in single if n in masks and n not in images),
@@ -172,18 +179,13 @@ def find_layout(root: str | Path) -> Layout:
     root = Path(root)
     if not root.is_dir():
         raise LayoutError(f"{root}: no such folder.")
-    levels = ([root], _folders(root))
-    for level in levels:
+    for level in ([root], _folders(root)):
         found = [layout for folder in level for layout in _layouts_in(folder)]
         if len(found) == 1:
             return found[0]
         if found:
-            several = ", ".join(
-                f"{one.images.relative_to(root)} + {one.masks.relative_to(root)}" for one in found
-            )
-            raise LayoutError(
-                f"{root}: holds {len(found)} data sets ({several}). Name the folder of one of them."
-            )
+            several = _some([layout.text(root) for layout in found])
+            raise LayoutError(f"{root}: holds {len(found)} data sets ({several}). Name the folder of one.")
     held = _some(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in root.iterdir()))
     raise LayoutError(
         f"{root}: no pictures with masks found. Looked here and one folder down for two folders such as "
@@ -198,12 +200,19 @@ def _layouts_in(folder: Path) -> list[Layout]:
     masks = [one for one in inner if _words(one) & _MASK_WORDS]
     images = [one for one in inner if one not in masks and _words(one) & _IMAGE_WORDS]
     if len(images) == 1 and len(masks) == 1:
-        return [Layout(images[0], masks[0])]
+        return [Layout(_descended(images[0]), _descended(masks[0]))]
     # Several of each, as train_images, train_masks, test_images, test_masks: equal other words pair.
-    pairs = [Layout(i, m) for i in images for m in masks if _subject(i) == _subject(m)]
+    pairs = [(i, m) for i in images for m in masks if _subject(i) == _subject(m)]
     if pairs:
-        return pairs
+        return [Layout(_descended(image), _descended(mask)) for image, mask in pairs]
     return [Layout(one, one) for one in (folder, *images) if _is_shared(one)]
+
+
+def _descended(folder: Path) -> Path:
+    """The folder itself, or the only one in it: archives unpacked by hand give `images/images`."""
+    inner = _folders(folder)
+    holds_pictures = any(_is_picture(one) for one in folder.iterdir())
+    return _descended(inner[0]) if len(inner) == 1 and not holds_pictures else folder
 
 
 def _is_shared(folder: Path) -> bool:
