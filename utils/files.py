@@ -1,6 +1,7 @@
 """Files written whole or not at all."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import UserError
@@ -18,7 +19,8 @@ def replace_bytes(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where a file stands in the folder's place, there is nothing to clear away
+            part.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
