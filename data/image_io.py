@@ -82,6 +82,23 @@ def read_image(path: str | Path) -> Pixels:
     return _read(Path(path), cv2.IMREAD_COLOR_RGB, _colours)
 
 
+def from_pillow(picture: Image.Image) -> Pixels:
+    """An open Pillow picture as upright RGB, as `read_image` would give its file.
+
+    Shapes:
+        returns: (H, W, 3) uint8, RGB.
+
+    Raises:
+        ImageReadError: it has 32-bit values, or the file behind it is truncated.
+    """
+    try:
+        return _turned(_colours(picture), picture)
+    except ImageReadError as error:
+        raise ImageReadError(f"the Pillow picture {error}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageReadError(f"the Pillow picture is damaged or truncated ({error}).") from error
+
+
 def read_mask(path: str | Path) -> Pixels:
     """Reads a mask as upright grey values.
 
@@ -196,6 +213,10 @@ def _upright(pixels: Pixels, picture: Image.Image, data: bytes) -> Pixels:
     # Pillow would decode a whole PNG to look for EXIF after the pixels; most have none at all.
     if picture.format == "PNG" and not any(mark in data for mark in _EXIF_MARKS):
         return pixels
+    return _turned(pixels, picture)
+
+
+def _turned(pixels: Pixels, picture: Image.Image) -> Pixels:
     turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
