@@ -5,6 +5,7 @@ the sample's index, and what a batch holds only on the seed, the epoch and the b
 So a run that was stopped goes on with the very samples that it would have had, with any number of workers.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
             set in training: a short one may give some rank a batch less.
 
     Raises:
-        DataError: no whole batch is there, with `drop_last`, or no sample at all.
+        DataError: there are too few samples for one batch, or a setting is out of range.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         drop_last: bool = False,
     ) -> None:
         if not 0 <= rank < world or batch_size < 1 or not sizes or min(sizes) < 1:
-            raise ValueError(f"rank {rank} of {world}, batch size {batch_size}, sizes {list(sizes)}: not possible.")
+            given = f"rank {rank} of {world}, batch size {batch_size}, sizes {list(sizes)}"
+            raise DataError(f"{given}: ranks count from 0, batch size and sizes from 1, one size at least.")
         if length < (world * batch_size if drop_last else 1):
             raise DataError(
                 f"{length} samples do not fill one batch of {batch_size} on each of {world} processes. "
@@ -134,9 +136,16 @@ class EpochBatches(Sampler[list[SampleKey]]):
         return whole + int(rest > self.rank and not self.drop_last)
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration begins at this batch of this epoch, both counted from 0."""
+        """The next iteration begins at this batch of this epoch, both counted from 0.
+
+        Raises:
+            DataError: an epoch has not so many batches.
+        """
         if epoch < 0 or not 0 <= batch <= self.per_epoch:
-            raise ValueError(f"epoch {epoch}, batch {batch}: an epoch has {self.per_epoch} batches.")
+            raise DataError(
+                f"epoch {epoch}, batch {batch}: an epoch has {self.per_epoch} batches. A run goes on with the "
+                f"data, batch size and number of processes that it began with."
+            )
         self.epoch, self.batch = epoch, batch
 
     def __len__(self) -> int:
@@ -226,6 +235,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def worker_init(worker: int) -> None:
-    """One thread a worker: the machine's cores belong to the network."""
+    """One thread a worker: the machine's cores belong to the network.
+
+    Signals to the whole process group are for the main process, which saves its state and then ends its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.errors import DataError
 from data.image_io import Pixels
 
 MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -37,9 +38,7 @@ _GREY = np.array([0.299, 0.587, 0.114])
 class PairTransform(Protocol):
     """What turns a picture and its mask into two tensors of one size."""
 
-    def __call__(
-        self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """See `TrainTransform.__call__`."""
         ...
 
@@ -55,6 +54,9 @@ class AugmentConfig:
             ImageNet's mean colour and is no object.
         colour: the largest change of brightness, contrast and saturation: each is a factor drawn from
             [1 - colour, 1 + colour].
+
+    Raises:
+        DataError: a setting is out of its range, which the message gives.
     """
 
     flip: float = 0.5
@@ -67,7 +69,7 @@ class AugmentConfig:
         for name, limit in limits.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:
-                raise ValueError(f"augment.{name} is {value}; it must lie between 0 and {limit:g}.")
+                raise DataError(f"augment.{name} is {value}; it must lie between 0 and {limit:g}.")
 
 
 class TrainTransform:
@@ -76,9 +78,7 @@ class TrainTransform:
     def __init__(self, config: AugmentConfig | None = None) -> None:
         self.config = config or AugmentConfig()
 
-    def __call__(
-        self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """All that is random comes from `rng`, always in the same order.
 
         Shapes:
