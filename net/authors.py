@@ -63,9 +63,7 @@ def _check_repeats(state: Mapping[str, Tensor], origin: str) -> None:
     for key, value in state.items():
         twin = key.replace("feafusion._nodes.", "feafusion.featurefusioncell32._ops.")
         if twin != key and (twin not in state or not torch.equal(value, state[twin])):
-            raise AuthorsError(
-                f"{origin}: '{key}' repeats '{twin}' in the authors' layout, but here they differ."
-            )
+            raise AuthorsError(f"{origin}: '{key}' repeats '{twin}' in the authors' layout, but here they differ.")
 
 
 def _check_complete(ours: Mapping[str, Tensor], name: str, origin: str) -> None:

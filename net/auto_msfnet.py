@@ -91,9 +91,7 @@ def build_network(config: NetworkConfig, encoder_weights: str | Path | None = No
     Raises:
         EncoderError, GenotypeError: if the config names what is not there.
     """
-    network = AutoMSFNet(
-        encoders.build(config.encoder, encoder_weights), load(config.genotype), config.channels
-    )
+    network = AutoMSFNet(encoders.build(config.encoder, encoder_weights), load(config.genotype), config.channels)
     initialise(network)
     return network
 

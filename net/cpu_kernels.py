@@ -21,11 +21,7 @@ def accelerate(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         if type(child) is nn.ReLU6:
             setattr(module, name, FastReLU6())
-        elif (
-            isinstance(child, nn.Conv2d)
-            and not isinstance(child, FastDepthwise)
-            and FastDepthwise.fits(child)
-        ):
+        elif isinstance(child, nn.Conv2d) and not isinstance(child, FastDepthwise) and FastDepthwise.fits(child):
             setattr(module, name, FastDepthwise(child))
         else:
             accelerate(child)
@@ -126,9 +122,7 @@ def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -
         for left in (0, 2):
             # Offsets top..top+2 and left..left+2 of a kernel padded by 2 read the input from -2+top on, and so on.
             shifted = F.pad(x, (2 - left, left, 2 - top, top))
-            result[:, :, top : top + 3, left : left + 3] = _library_gradient(
-                gradient, shifted, corner, stride, 0
-            )
+            result[:, :, top : top + 3, left : left + 3] = _library_gradient(gradient, shifted, corner, stride, 0)
     return result
 
 

@@ -138,9 +138,7 @@ def _architecture(name: str, imagenet: bool) -> Encoder:
     if name == "vgg16":
         return VGG16(VGG16_BN_Weights.IMAGENET1K_V1 if imagenet else None)
     if not timm.is_model(name):
-        raise EncoderError(
-            f"encoder '{name}' is neither resnet50, vgg16 nor a timm model (timm.list_models())."
-        )
+        raise EncoderError(f"encoder '{name}' is neither resnet50, vgg16 nor a timm model (timm.list_models()).")
     return Timm(name, pretrained=imagenet)
 
 

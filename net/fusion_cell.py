@@ -23,9 +23,7 @@ class ConvBNReLU(nn.Sequential):
     """3x3 convolution with bias, BatchNorm, ReLU: (B, C_in, H, W) -> (B, C_out, H, W)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out), nn.ReLU()
-        )
+        super().__init__(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out), nn.ReLU())
 
 
 class FusionCell(nn.Module):
@@ -49,9 +47,7 @@ class FusionCell(nn.Module):
         self.inner = nn.ModuleList(operations.build(name, channels) for name in genotype.inner)
         self.fuse = ConvBNReLU(channels, channels)
 
-    def forward(
-        self, levels: Sequence[Tensor], size: tuple[int, int], previous: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, levels: Sequence[Tensor], size: tuple[int, int], previous: Tensor | None = None) -> Tensor:
         """Fuses the levels at `size`; shapes as above."""
         # Operations run at a level's own resolution and are resized after: the "Trans" block of Figure 7.
         states = [resize(edge(level), size) for edge, level in zip(self.outer, levels, strict=True)]

@@ -85,9 +85,7 @@ class Genotype:
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:
-            raise GenotypeError(
-                f"{origin}: no JSON ({error}). Expected a genotype written by search.py."
-            ) from None
+            raise GenotypeError(f"{origin}: no JSON ({error}). Expected a genotype written by search.py.") from None
         return _from_record(record, origin)
 
 
@@ -122,25 +120,19 @@ def _from_record(record: object, origin: str) -> Genotype:
 
 def _cell(record: object, number: int, origin: str) -> CellGenotype:
     if not isinstance(record, dict):
-        raise GenotypeError(
-            f"{origin}: cell {number} is {record!r}, expected an object with outer and inner."
-        )
+        raise GenotypeError(f"{origin}: cell {number} is {record!r}, expected an object with outer and inner.")
     return CellGenotype(*(_edges(record.get(kind), number, kind, origin) for kind in ("outer", "inner")))
 
 
 def _edges(value: object, number: int, kind: str, origin: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise GenotypeError(
-            f"{origin}: cell {number}, {kind}: expected a list of operation names, got {value!r}."
-        )
+        raise GenotypeError(f"{origin}: cell {number}, {kind}: expected a list of operation names, got {value!r}.")
     return tuple(value)
 
 
 def _validate(genotype: Genotype, origin: str) -> None:
     if genotype.topology not in TOPOLOGIES:
-        raise GenotypeError(
-            f"{origin}: topology is {genotype.topology!r}, expected one of {', '.join(TOPOLOGIES)}."
-        )
+        raise GenotypeError(f"{origin}: topology is {genotype.topology!r}, expected one of {', '.join(TOPOLOGIES)}.")
     if len(genotype.cells) != len(INNER_EDGES):
         raise GenotypeError(f"{origin}: {len(genotype.cells)} cells, expected {len(INNER_EDGES)}.")
     for number, (cell, inner) in enumerate(zip(genotype.cells, INNER_EDGES, strict=True), 1):

@@ -113,9 +113,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: truncated or no checkpoint ({reason}). Copy or download it again."
-        ) from None
+        raise CheckpointError(f"{path}: truncated or no checkpoint ({reason}). Copy or download it again.") from None
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors.")
     return state
@@ -139,9 +137,7 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise CheckpointError(
-            f"{path}: can't be written ({error}). Free space or choose another folder."
-        ) from None
+        raise CheckpointError(f"{path}: can't be written ({error}). Free space or choose another folder.") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -190,9 +186,7 @@ def _config(record: Mapping[str, Any], path: Path) -> NetworkConfig:
         raise CheckpointError(f"{path}: its network settings don't fit this version ({error}).") from None
 
 
-def _rebuild(
-    config: NetworkConfig, genotype: Genotype, tensors: Mapping[str, Tensor], path: Path
-) -> AutoMSFNet:
+def _rebuild(config: NetworkConfig, genotype: Genotype, tensors: Mapping[str, Tensor], path: Path) -> AutoMSFNet:
     """Builds the network and loads it strictly."""
     network = AutoMSFNet(encoders.build(config.encoder), genotype, config.channels)
     wanted = network.state_dict()
