@@ -131,16 +131,12 @@ def contact_sheet(headers: Sequence[str], rows: Sequence[SheetRow]) -> Picture:
         raise UserError("a contact sheet needs at least one picture, got 0")
     for row in rows:
         if len(row.panels) > len(headers):
-            raise UserError(
-                f"{row.caption}: {len(row.panels)} panels for the {len(headers)} columns {headers}"
-            )
+            raise UserError(f"{row.caption}: {len(row.panels)} panels for the {len(headers)} columns {headers}")
     blocks = 1 if len(rows) <= BLOCK_ROWS else 2
     length = -(-len(rows) // blocks)  # rows of a block, rounded up
     block_width = len(headers) * (PANEL_WIDTH + GAP)
     row_height = LINE + PANEL_HEIGHT + GAP
-    canvas = Image.new(
-        "RGB", (blocks * block_width + GAP, LINE + 2 * GAP + length * row_height), SHEET_GROUND
-    )
+    canvas = Image.new("RGB", (blocks * block_width + GAP, LINE + 2 * GAP + length * row_height), SHEET_GROUND)
     for block in range(blocks):
         _write_headers(canvas, headers, GAP + block * block_width)
     for index, row in enumerate(rows):
