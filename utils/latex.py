@@ -78,7 +78,7 @@ def _methods(tables: Sequence[ScoreTable], measured: bool) -> list[str]:
 
 
 def _by_method(table: ScoreTable, keys: Sequence[str]) -> dict[str, list[str]]:
-    cells = printed_cells(table.rows, keys, lambda text: rf"\textbf{{{text}}}")
+    cells = printed_cells(table, keys, lambda text: rf"\textbf{{{text}}}")
     return {row.method: line for row, line in zip(table.rows, cells, strict=True)}
 
 

@@ -135,9 +135,7 @@ def _as_8bit(values: NDArray, path: Path) -> NDArray[np.uint8]:
     low, high = values.min(initial=0), values.max(initial=0)
     if np.issubdtype(values.dtype, np.floating):
         if not (np.isfinite(values).all() and low >= 0 and high <= 1):
-            raise MapError(
-                f"{path}: floats from {low:g} to {high:g}, not in 0 to 1. Apply the sigmoid first."
-            )
+            raise MapError(f"{path}: floats from {low:g} to {high:g}, not in 0 to 1. Apply the sigmoid first.")
         return np.rint(values * 255.0).astype(np.uint8)
     if values.dtype == np.uint16:
         return np.rint(values / 257.0).astype(np.uint8)

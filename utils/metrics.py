@@ -59,7 +59,7 @@ LABELS: dict[str, str] = {
     "adpe": "adaptive E",
     "meane": "mean E",
     "maxe": "max E",
-    "msiou": "adaptive MSIoU (boundaries)",
+    "msiou": "adaptive MSIoU (boundary recall)",
 }
 """What each measure is called in tables: name and variant."""
 
@@ -155,6 +155,7 @@ def score_maps(
     """
     if not pairs:
         raise MapError("nothing to score: no pair of a map and a mask was given.")
+    folder = os.path.commonpath([pair.map_path.parent for pair in pairs])
     rows: list[PairScores] = []
     problems: list[str] = []
     image_f, image_e = (np.empty((len(pairs), 256), np.float32) for _ in range(2))
@@ -167,10 +168,10 @@ def score_maps(
         total += result.curves
         rows.append(result.row)
     if problems:
-        raise MapError("\n  ".join([f"{len(problems)} of {len(pairs)} maps cannot be scored:", *problems]))
+        raise MapError("\n  ".join([f"{folder}: {len(problems)} of {len(pairs)} maps cannot be scored:", *problems]))
     if all(row.peak <= 1 for row in rows):
         raise MapError(
-            f"{pairs[0].map_path.parent}: no map has a value above 1 of 255, as when floats in 0..1 are "
+            f"{folder}: no map has a value above 1 of 255, as when floats in 0..1 are "
             "saved as bytes. Save round(255 * map)."
         )
     return _data_set(rows, total / len(rows), image_f, image_e)
@@ -206,9 +207,7 @@ def _results(pairs: Sequence[ScorePair], workers: int | None, resize: bool) -> I
             results = pool(joblib.delayed(_score_chunk)(chunk, resize) for chunk in chunks)
             yield from chain.from_iterable(cast(Iterator[list[ScoredMap | str]], results))
     except TerminatedWorkerError as error:
-        raise MapError(
-            "a scoring process was killed, perhaps for want of memory. Use fewer workers."
-        ) from error
+        raise MapError("a scoring process was killed, perhaps for want of memory. Use fewer workers.") from error
 
 
 def _score_chunk(pairs: Sequence[ScorePair], resize: bool) -> list[ScoredMap | str]:
@@ -220,9 +219,7 @@ def _score(pair: ScorePair, resize: bool) -> ScoredMap | str:
     try:
         saliency, mask = read_map(pair.map_path), read_mask(pair.mask_path)
         if mask.max(initial=0) == 1:
-            raise MapError(
-                f"{pair.mask_path}: holds 0 and 1, but foreground is what is above 128. Save 0 and 255."
-            )
+            raise MapError(f"{pair.mask_path}: holds 0 and 1, but foreground is what is above 128. Save 0 and 255.")
         if resize and saliency.shape != mask.shape:
             saliency = cv2.resize(saliency, mask.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
         return score_pair(saliency, mask, pair.name)

@@ -91,9 +91,7 @@ class _QuickMSIoU(sod.MSIoU):
         # Gradients of booleans come back in bytes called booleans, of any value.
         return (rows.view(np.uint8) | columns.view(np.uint8)) != 0
 
-    def multi_scale_iou(
-        self, pred_edge: NDArray, gt_edge: NDArray, gt_shrunk_cache: list | None = None
-    ) -> list:
+    def multi_scale_iou(self, pred_edge: NDArray, gt_edge: NDArray, gt_shrunk_cache: list | None = None) -> list:
         """How much of the mask's edges the map's edges cover, in cells of 1, 2, 4, ... pixels.
 
         Args:

@@ -37,6 +37,14 @@ class ScoreTable:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
 
+    def is_best(self, row: TableRow, key: str) -> bool:
+        """Whether a measured value is, as printed, the best of two or more in its column."""
+        values = [each.values[key] for each in self.rows if each.measured and key in each.values]
+        if not row.measured or key not in row.values or len(values) < 2:
+            return False
+        best = min(values) if key in LOWER_IS_BETTER else max(values)
+        return short(row.values[key]) == short(best)
+
 
 def score_table(
     data_set: str,
@@ -98,14 +106,14 @@ def short(value: float) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def printed_cells(rows: Sequence[TableRow], keys: Sequence[str], bold: Callable[[str], str]) -> list[list[str]]:
+def printed_cells(table: ScoreTable, keys: Sequence[str], bold: Callable[[str], str]) -> list[list[str]]:
     """Printed values, row by row; the best measured one of each column in bold, ties too."""
-    best = {key: _best(rows, key) for key in keys}
-    printed = [[short(row.values[key]) if key in row.values else "" for key in keys] for row in rows]
-    return [
-        [bold(text) if row.measured and text == best[key] else text for key, text in zip(keys, line, strict=True)]
-        for row, line in zip(rows, printed, strict=True)
-    ]
+
+    def cell(row: TableRow, key: str) -> str:
+        text = short(row.values[key]) if key in row.values else ""
+        return bold(text) if table.is_best(row, key) else text
+
+    return [[cell(row, key) for key in keys] for row in table.rows]
 
 
 def _notes(data_set: str, count: int) -> list[str]:
@@ -122,17 +130,9 @@ def _notes(data_set: str, count: int) -> list[str]:
     return notes
 
 
-def _best(rows: Sequence[TableRow], key: str) -> str | None:
-    """The best measured value of a column, as printed; None where there is nothing to compare."""
-    values = [row.values[key] for row in rows if row.measured and key in row.values]
-    if len(values) < 2:
-        return None
-    return short(min(values) if key in LOWER_IS_BETTER else max(values))
-
-
 def _markdown_table(table: ScoreTable) -> str:
     heads = ["method", *(f"{LABELS[key]} {'↓' if key in LOWER_IS_BETTER else '↑'}" for key in KEYS)]
-    cells = printed_cells(table.rows, KEYS, lambda text: f"**{text}**")
+    cells = printed_cells(table, KEYS, lambda text: f"**{text}**")
     scores = [[_plain(row.method), *line] for row, line in zip(table.rows, cells, strict=True)]
     lines = [f"### {table.data_set} ({table.count} maps)", "", *_markdown_grid(heads, scores)]
     known = [row for row in table.rows if row.intervals]

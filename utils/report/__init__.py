@@ -1,0 +1,1 @@
+"""Figures, sheets of pictures and the page that evaluate.py makes of scores."""

@@ -1,0 +1,86 @@
+"""Sheets of pictures in the manner of a paper's qualitative figure: photograph, mask, every method's map,
+scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
+from numpy.typing import NDArray
+
+from data.image_io import read_image, read_mask
+from utils.evaluation import Evaluated
+from utils.maps import read_map
+from utils.metrics import LABELS
+from utils.tables import short
+
+PICTURE_SIDE = 300  # pixels of the longer side: 1 inch at the 300 dpi of print
+_TILE = 1.0  # inches
+_SETTINGS: dict[RcKeyType, Any] = {"font.size": 7, "pdf.fonttype": 42}
+
+
+def draw_sheet(evaluated: Evaluated, places: Sequence[int], rule: str, key: str) -> Figure:
+    """One row per picture: photograph, mask, then the methods' maps with the picture's score below each.
+
+    Args:
+        places: of the pictures, in the data set's order.
+        rule: how they were chosen; goes into the title.
+        key: the measure that is printed below each map.
+    """
+    heads = ["photograph", "mask", *evaluated.scores]
+    rows = len(places)
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(_TILE * len(heads), (_TILE + 0.08) * rows + 0.45), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)  # pyright: ignore
+        grid: NDArray[Any] = figure.subplots(rows, len(heads), squeeze=False)
+        for line, place in zip(grid, places, strict=True):
+            _draw_row(line, evaluated, place, key)
+        for axes, head in zip(grid[0], heads, strict=True):
+            axes.set_title(head, fontsize=7)
+        figure.suptitle(f"{evaluated.data_set.name}: {rule}", fontsize=8)
+    return figure
+
+
+def tiles(evaluated: Evaluated, place: int, side: int = PICTURE_SIDE) -> Mapping[str, NDArray[np.uint8]]:
+    """What there is to see of one picture, no longer than `side` pixels, all of one size.
+
+    Returns:
+        "photograph" (h, w, 3) RGB, "mask" (h, w), and under "map METHOD" every method's map (h, w).
+    """
+    pair = evaluated.data_set.pairs[place]
+    photograph = shrink(read_image(pair.image), side)
+    size = photograph.shape[1::-1]
+    maps = {
+        f"map {method}": cv2.resize(read_map(known[place].map_path), size, interpolation=cv2.INTER_AREA)
+        for method, known in evaluated.data_set.maps.items()
+    }
+    mask = cv2.resize(read_mask(pair.mask), size, interpolation=cv2.INTER_AREA)
+    return {"photograph": photograph, "mask": mask, **maps}  # pyright: ignore[reportReturnType]
+
+
+def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Brings the longer side down to `side` pixels; smaller pictures stay as they are.
+
+    Shapes:
+        picture: (H, W) or (H, W, C).
+    """
+    scale = side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(scale * length)) for length in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _draw_row(line: Sequence[Axes], evaluated: Evaluated, place: int, key: str) -> None:
+    scores = [getattr(known.rows[place].measures, key) for known in evaluated.scores.values()]
+    plain = LABELS[key].split(" (")[0]
+    below = [evaluated.data_set.pairs[place].name, "", *(f"{plain} {short(s)}" for s in scores)]
+    for axes, tile, text in zip(line, tiles(evaluated, place).values(), below, strict=True):
+        axes.imshow(tile, cmap="gray", vmin=0, vmax=255, interpolation="none")
+        axes.set_xlabel(text, fontsize=6, labelpad=1.5)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(linewidth=0.4, color="0.6")
