@@ -3,8 +3,8 @@
     python train.py --config configs/lite.yaml --data.root DUTS-TR
     python train.py --data.root MY-DATA --network.encoder resnet50 --epochs 20
 
-A run that is stopped goes on with the same command. What it writes goes to `--out`: last.pt (to go on), best.safetensors
-(to test), config.json, log.jsonl, tensorboard/.
+A run that is stopped goes on with the same command. What it writes goes to `--out`: last.pt (to go on),
+best.safetensors (to test), config.json, log.jsonl, tensorboard/.
 """
 
 import json
@@ -188,7 +188,7 @@ def set_up(config: TrainConfig) -> Run:
 def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and PyTorch. Samples have seeds of their own, see data.datasets."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the global state
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

@@ -237,9 +237,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def worker_init(worker: int) -> None:
     """One thread a worker: the machine's cores belong to the network.
 
-    Signals to the whole process group are for the main process, which saves its state and then ends its workers.
+    Signals to the whole process group are for the main process, which saves its state and then ends its
+    workers: a worker ignores SIGINT, and the first SIGTERM. The second ends it, because a main process that
+    fails ends its workers by SIGTERM and waits for them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

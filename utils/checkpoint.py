@@ -5,10 +5,8 @@ Nothing that is loaded here can run code: safetensors holds tensors and text onl
 
 import hashlib
 import json
-import os
 import pickle
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from net import encoder as encoders
 from net.auto_msfnet import AutoMSFNet, NetworkConfig
 from net.genotype import Genotype, load
 from utils.errors import UserError
+from utils.files import write_beside
 
 FORMAT = "auto-msfnet/1"
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
@@ -76,7 +75,7 @@ def load_network(source: str | Path) -> LoadedNetwork:
 def save_weights(
     path: Path, network: AutoMSFNet, config: NetworkConfig, size: int, notes: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes a network as .safetensors, float16, with all that `load_network` needs to rebuild it.
+    """Writes a network as .safetensors, kernels in float16, with all that `load_network` needs to rebuild it.
 
     Args:
         path: the file; written beside and renamed into place.
@@ -85,17 +84,17 @@ def save_weights(
         size: side of its input in pixels.
         notes: data for the reader: recipe, commit, scores.
     """
-    tensors = {key: _halve(value) for key, value in network.state_dict().items()}
+    tensors = {key: _compact(value) for key, value in network.state_dict().items()}
     metadata = {
         "format": FORMAT, "network": json.dumps(asdict(config)), "genotype": network.genotype.to_json(),
         "size": str(size), "notes": json.dumps(dict(notes or {})),
     }  # fmt: skip
-    write_beside(path, lambda temporary: save_file(tensors, temporary, metadata))
+    write_beside(path, lambda part: save_file(tensors, part, metadata), durable=True)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Writes a training checkpoint that `load_checkpoint` reads back, whole or not at all."""
-    write_beside(path, lambda temporary: torch.save(dict(state), temporary))
+    write_beside(path, lambda part: torch.save(dict(state), part), durable=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -117,30 +116,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors.")
     return state
-
-
-def write_beside(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary file beside `path`, flushes it to disk and renames it into place.
-
-    Raises:
-        CheckpointError: if the folder can't be written; what stood at `path` before is untouched.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise CheckpointError(f"{path}: can't be written ({error}). Free space or choose another folder.") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _from_safetensors(path: Path) -> tuple[AutoMSFNet, NetworkConfig, int]:
@@ -201,5 +176,6 @@ def _rebuild(config: NetworkConfig, genotype: Genotype, tensors: Mapping[str, Te
     return network
 
 
-def _halve(value: Tensor) -> Tensor:
-    return (value.half() if value.is_floating_point() else value).contiguous()
+def _compact(value: Tensor) -> Tensor:
+    """Kernels as float16; vectors stay as they are, since a running variance may not fit float16's range."""
+    return (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous()

@@ -49,9 +49,7 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("--precision fp16: CPUs compute it slowly or not at all. Use bf16, fp32 or auto.")
     if name == "bf16" and not fast:
-        raise DeviceError(
-            f"--precision bf16: this {device.type} device has no bfloat16 units. Use fp32 or auto."
-        )
+        raise DeviceError(f"--precision bf16: this {device.type} device has no bfloat16 units. Use fp32 or auto.")
     return name
 
 

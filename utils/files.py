@@ -1,29 +1,49 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all: beside their place first, then renamed into it."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import UserError
 
 
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Writes `content` beside `path` and renames it into place; missing folders are made.
+class WriteError(UserError):
+    """A file that cannot be written where it should be."""
+
+
+def write_beside(path: Path, write: Callable[[Path], object], durable: bool = False) -> None:
+    """Lets `write` fill a temporary file beside `path` and renames it into place; missing folders are made.
+
+    Args:
+        path: where the file shall stand.
+        write: gets the temporary path, which has the suffix of `path`.
+        durable: whether the content must be on the disk before the rename, so that a power cut leaves the old file
+            or the new one. Slow, hence for checkpoints alone.
 
     Raises:
-        UserError: the file cannot be written there.
+        WriteError: if it cannot be written; what stood at `path` before is untouched.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        write(part)
+        if durable:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         with suppress(OSError):  # where a file stands in the folder's place, there is nothing to clear away
             part.unlink()
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        raise WriteError(f"{path}: cannot be written ({reason}). Free space or choose another folder.") from error
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """`write_beside` of bytes."""
+    write_beside(path, lambda part: part.write_bytes(content))
 
 
 def replace_text(path: Path, content: str) -> None:
-    """`replace_bytes` of UTF-8 text."""
+    """`write_beside` of UTF-8 text."""
     replace_bytes(path, content.encode("utf-8"))

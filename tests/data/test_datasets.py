@@ -1,6 +1,12 @@
 """Batches: complete, reproducible, and the same after a stop."""
 
+import multiprocessing
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -10,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.datasets import Batch, EpochBatches, SaliencyDataset, SampleKey, make_loader, split_pairs
+from data.datasets import Batch, EpochBatches, SaliencyDataset, SampleKey, make_loader, split_pairs, worker_init
 from data.errors import DataError
 from data.image_io import ImageReadError, write_png
 from data.layouts import Pair, find_pairs
@@ -157,6 +163,45 @@ def test_a_broken_picture_is_named_in_one_line(pairs: list[Pair], workers: int):
         list(loader)
     assert str(caught.value).startswith(f"{pairs[6].image}: the file is empty")
     assert "\n" not in str(caught.value)
+
+
+FAILING = """
+import sys
+from data.datasets import EpochBatches, SaliencyDataset, make_loader
+from data.layouts import find_pairs
+from data.transforms import TrainTransform
+
+batches = iter(make_loader(SaliencyDataset(find_pairs(sys.argv[1]), TrainTransform()), EpochBatches(10, 2, [32])))
+next(batches)
+raise SystemExit(3)
+"""
+
+
+def test_a_program_that_fails_ends_its_workers(pairs: list[Pair], tmp_path: Path, root: Path):
+    command = [sys.executable, "-c", FAILING, f"{tmp_path}"]
+    done = subprocess.run(command, cwd=root, timeout=120, check=False)
+    assert done.returncode == 3
+
+
+def wait_as_worker(ready) -> None:
+    worker_init(0)
+    ready.set()
+    time.sleep(60)
+
+
+def test_a_worker_outlives_the_first_signals_but_not_the_second_sigterm():
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=wait_as_worker, args=(ready,))
+    process.start()
+    assert ready.wait(20)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(process.pid, number)
+        process.join(0.3)
+        assert process.is_alive()
+    process.terminate()
+    process.join(20)
+    assert process.exitcode == -signal.SIGTERM
 
 
 def test_masks_that_do_not_fit(pairs: list[Pair]):

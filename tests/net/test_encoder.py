@@ -1,0 +1,77 @@
+"""Encoders: levels, sizes, weights by path, and what goes wrong."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from net import encoder
+from net.encoder import EncoderError
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vgg16", "efficientnet_lite0", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("size", [(64, 64), (75, 97)])
+def test_levels_are_as_published(name, size):
+    body = encoder.build(name).eval()
+    with torch.inference_mode():
+        levels = body(torch.randn(1, 3, *size))
+    assert len(levels) == 4
+    for level, channels, stride in zip(levels, body.channels, body.strides, strict=True):
+        expected = tuple(-(-side // stride) for side in size)
+        assert level.shape == (1, channels, *expected)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vgg16", "efficientnet_lite0"])
+def test_parameters_and_strides(name):
+    expected = {
+        "resnet50": (23_508_032, (4, 8, 16, 32)),
+        "vgg16": (14_723_136, (2, 4, 8, 16)),
+        "efficientnet_lite0": (2_958_848, (4, 8, 16, 32)),
+    }[name]
+    body = encoder.build(name)
+    assert (sum(p.numel() for p in body.parameters()), tuple(body.strides)) == expected
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_weights_by_path(tmp_path, suffix):
+    source = encoder.build("efficientnet_lite0")
+    state = {**source.body.state_dict(), "classifier.weight": torch.zeros(3, 3)}
+    path = tmp_path / f"weights.{suffix}"
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    loaded = encoder.build("efficientnet_lite0", path)
+    for key, value in source.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+def test_shared_weights_load(shared):
+    body = encoder.build("vgg16", shared / "weights" / "vgg16_bn_hed.safetensors")
+    assert next(body.parameters()).dtype == torch.float32
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(encoder.build("efficientnet_lite0").body.state_dict(), path)
+    with pytest.raises(EncoderError, match="not weights of encoder 'resnet50'.*change network.encoder"):
+        encoder.build("resnet50", path)
+
+
+def test_broken_and_missing_files(tmp_path):
+    (tmp_path / "zero.safetensors").write_bytes(b"")
+    with pytest.raises(EncoderError, match="can't be read as weights"):
+        encoder.build("vgg16", tmp_path / "zero.safetensors")
+    with pytest.raises(EncoderError, match="no such weights file"):
+        encoder.build("vgg16", tmp_path / "absent.pt")
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (print, ("boom",))
+
+    torch.save({"conv1.weight": Bomb()}, tmp_path / "bomb.pt")
+    with pytest.raises(EncoderError, match="can't be read as weights"):
+        encoder.build("resnet50", tmp_path / "bomb.pt")
+
+
+def test_unknown_name():
+    with pytest.raises(EncoderError, match="'resnet5' is neither resnet50, vgg16 nor a timm model"):
+        encoder.build("resnet5")

@@ -1,0 +1,51 @@
+"""Devices and precisions are what was asked for, or an error."""
+
+import pytest
+import torch
+
+from utils import device
+from utils.device import DeviceError, autocast, banner, choose_device, choose_precision, keep_memory
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_something_that_is_there():
+    torch.zeros(1, device=choose_device("auto"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_absent_cuda_is_an_error():
+    with pytest.raises(DeviceError, match=r"--device cuda: .* finds no cuda device here; it finds cpu"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bf16_only_where_the_hardware_has_it(there, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": there})
+    assert choose_precision("auto", CPU) == ("bf16" if there else "fp32")
+    if there:
+        assert choose_precision("bf16", CPU) == "bf16"
+    else:
+        with pytest.raises(DeviceError, match="this cpu device has no bfloat16 units"):
+            choose_precision("bf16", CPU)
+
+
+def test_fp16_is_refused_on_a_cpu():
+    with pytest.raises(DeviceError, match="--precision fp16"):
+        choose_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast(precision, dtype):
+    with autocast(CPU, precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_banner_tells_device_precision_and_threads():
+    text = banner(CPU, "fp32")
+    assert text.startswith("cpu (") and "| fp32 |" in text and f"{torch.get_num_threads()} threads" in text
+
+
+def test_keep_memory_is_harmless_without_glibc(monkeypatch):
+    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("musl", "1"))
+    keep_memory()
