@@ -22,6 +22,7 @@ ORANGE = (230, 159, 0)  # of the colour-blind safe palette of Okabe and Ito
 DIMMED = 0.35  # brightness that the overlay leaves to the background
 SHEET_GROUND, SHEET_INK = (238, 238, 238), (40, 40, 40)
 PANEL_HEIGHT, PANEL_WIDTH, GAP, LINE = 180, 240, 6, 20
+BLOCK_GAP = 24
 BLOCK_ROWS = 6  # longer sheets stand in two blocks side by side
 
 
@@ -134,9 +135,10 @@ def contact_sheet(headers: Sequence[str], rows: Sequence[SheetRow]) -> Picture:
             raise UserError(f"{row.caption}: {len(row.panels)} panels for the {len(headers)} columns {headers}")
     blocks = 1 if len(rows) <= BLOCK_ROWS else 2
     length = -(-len(rows) // blocks)  # rows of a block, rounded up
-    block_width = len(headers) * (PANEL_WIDTH + GAP)
+    block_width = len(headers) * (PANEL_WIDTH + GAP) - GAP + BLOCK_GAP
     row_height = LINE + PANEL_HEIGHT + GAP
-    canvas = Image.new("RGB", (blocks * block_width + GAP, LINE + 2 * GAP + length * row_height), SHEET_GROUND)
+    width = 2 * GAP + blocks * block_width - BLOCK_GAP
+    canvas = Image.new("RGB", (width, LINE + 2 * GAP + length * row_height), SHEET_GROUND)
     for block in range(blocks):
         _write_headers(canvas, headers, GAP + block * block_width)
     for index, row in enumerate(rows):

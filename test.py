@@ -1,0 +1,221 @@
+"""Saliency maps of photographs and benchmarks.
+
+    python test.py                                           the lite model on the sample photographs
+    python test.py --images PATH --cutout                    one picture, or a folder whose tree is mirrored
+    python test.py --data ECSSD=DIR PASCAL-S=DIR             benchmarks, scored beside the paper's Table 1
+    python test.py --weights FILE.pth --data ECSSD=DIR       a checkpoint of the authors, recognised by itself
+
+Into `--out` go
+    maps/                      8-bit PNG at the picture's own size, 255 is salient; `maps/NAME/` of a benchmark
+    overlay/, cutout/          as asked: the object in front of a dimmed ground; the object alone (RGBA)
+    sheet.png, sheet_NAME.png  a few pictures beside their maps
+    scores.md, scores_NAME.csv tables, and the measures of every map
+    results.json               scores, speed, failures, and all that they depend on
+Exit code: 0 when all was done, 1 when some pictures failed (they are listed), 2 when the request cannot be met.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data.image_io import read_image, read_mask, write_png
+from net.predictor import Predictor
+from utils.checkpoint import LoadedNetwork, load_network
+from utils.device import banner, choose_device, keep_memory
+from utils.errors import UserError, exit_on_user_error
+from utils.files import replace_text
+from utils.jobs import Job, Task, benchmark_job, check_places, folder_job
+from utils.mapmaker import DRAWN, MapMaker
+from utils.maps import ScorePair
+from utils.metrics import DatasetScores, score_maps, usable_cores
+from utils.named import named_folders
+from utils.pictures import SheetRow, contact_sheet
+from utils.pipeline import Failure
+from utils.score_files import write_csv
+from utils.tables import markdown, score_table
+
+SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
+SHEET_PICTURES = 12
+VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pillow", "pysodmetrics")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job: the maps, the time that they took, and the scores or why there are none."""
+
+    job: Job
+    done: tuple[Task, ...]
+    failures: tuple[Failure[Task], ...]
+    seconds: float
+    scores: DatasetScores | None = None
+    problem: str | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Finds the pictures, loads the network, writes maps, scores and sheets."""
+    options = parse(arguments)
+    jobs = find_jobs(options)
+    check_places(jobs, options.out)
+    device = choose_device(options.device)
+    loaded = load_network(options.weights)
+    predictor = Predictor.from_loaded(loaded, device, options.precision, options.size)
+    maker = MapMaker(predictor, options.out, drawn(options), options.batch, workers=min(4, usable_cores()))
+    keep_memory()
+    print(f"{loaded.source.stem} | {loaded.config.encoder} | {predictor.size} x {predictor.size} | batch {maker.batch}")
+    print(banner(device, predictor.precision))
+    results = [score(make_maps(maker, job), options.out) for job in jobs]
+    if options.sheet:
+        for result in results:
+            write_sheet(result, options.out)
+    write_results(results, maker, loaded)
+    return report(results, loaded.source.stem, options.out)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; overlay and sheet are on by default where neither pictures nor data are given."""
+    heading, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        "test.py", description=heading, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, switch = parser.add_argument, argparse.BooleanOptionalAction
+    add("--weights", default="lite", metavar="NAME|FILE", help="shipped name, .safetensors, .pt, or an authors' .pth")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--images", type=Path, metavar="PATH", help="a picture or a folder; default: data/samples")
+    source.add_argument("--data", nargs="+", action="extend", metavar="NAME=DIR", help="data sets that have masks")
+    add("--out", type=Path, default=Path("runs/test"), metavar="DIR", help="folder for what is written")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="default: auto")
+    add("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="auto: bf16 where it is fast")
+    add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
+    add("--batch", type=int, default=8, help="pictures that the network takes at once (default: 8)")
+    add("--overlay", action=switch, help="the object in front of a dimmed ground, outlined")
+    add("--cutout", action="store_true", help="the object alone, RGBA")
+    add("--sheet", action=switch, help=f"a sheet of at most {SHEET_PICTURES} pictures beside their maps")
+    options = parser.parse_args(arguments)
+    if options.batch < 1:
+        raise UserError(f"--batch {options.batch}: at least 1.")
+    samples = options.images is None and options.data is None
+    options.overlay = samples if options.overlay is None else options.overlay
+    options.sheet = samples if options.sheet is None else options.sheet
+    return options
+
+
+def find_jobs(options: argparse.Namespace) -> list[Job]:
+    """The pictures that the command line asks for."""
+    if options.data is not None:
+        return [benchmark_job(name, root) for name, root in named_folders(options.data, "--data").items()]
+    return [folder_job(options.images or SAMPLES)]
+
+
+def drawn(options: argparse.Namespace) -> list[str]:
+    """What to draw beside the maps."""
+    return [kind for kind in DRAWN if getattr(options, kind)]
+
+
+def make_maps(maker: MapMaker, job: Job) -> Result:
+    """Writes the maps of a job."""
+    for note in job.notes:
+        print(f"note: {note}")
+    begin = time.perf_counter()
+    with tqdm(total=len(job.tasks), desc=job.title, unit="picture", disable=None) as bar:
+        failures = maker.make(job.tasks, bar.update)
+    seconds = time.perf_counter() - begin
+    failed = {failure.item for failure in failures}
+    return Result(job, tuple(task for task in job.tasks if task not in failed), tuple(failures), seconds)
+
+
+def score(result: Result, out: Path) -> Result:
+    """Adds the scores of a benchmark; writes them for every map. Other jobs pass through."""
+    pairs = [
+        ScorePair(task.name.removeprefix(f"{result.job.title}/"), task.output(out, "maps"), task.mask)
+        for task in result.done
+        if task.mask is not None
+    ]
+    if not pairs:
+        return result
+    try:
+        scores = score_maps(pairs, title=f"scoring {result.job.title}")
+    except UserError as error:
+        return replace(result, problem=f"{result.job.title}: not scored. {error}")
+    write_csv(scores, out / f"scores_{result.job.title}.csv")
+    part = f"{result.job.title}: the scores are of {len(pairs)} of {len(result.job.tasks)} pictures; the others failed."
+    return replace(result, scores=scores, problem=part if result.failures else None)
+
+
+def write_sheet(result: Result, out: Path) -> None:
+    """A contact sheet of pictures from all over the job."""
+    if not result.done:
+        return
+    step = -(-len(result.done) // SHEET_PICTURES)
+    headers = ["picture", "map", "overlay", *(["mask"] if result.job.benchmark else [])]
+    rows = [sheet_row(task, out) for task in result.done[::step]]
+    name = f"sheet_{result.job.title}.png" if result.job.benchmark else "sheet.png"
+    write_png(out / name, contact_sheet(headers, rows))
+
+
+def sheet_row(task: Task, out: Path) -> SheetRow:
+    """Picture, map and overlay of one task, and its mask if there is one."""
+    image, saliency = read_image(task.image), read_mask(task.output(out, "maps"))
+    masks = [] if task.mask is None else [read_mask(task.mask)]
+    return SheetRow(task.name, [image, saliency, DRAWN["overlay"](image, saliency), *masks])
+
+
+def write_results(results: Sequence[Result], maker: MapMaker, loaded: LoadedNetwork) -> None:
+    """`results.json`: what was measured, and all that it depends on."""
+    record = {
+        "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
+        "size": maker.predictor.size,
+        "batch": maker.batch,
+        "device": banner(maker.predictor.device, maker.predictor.precision),
+        "precision": maker.predictor.precision,
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        "jobs": [result_record(result) for result in results],
+    }
+    replace_text(maker.out / "results.json", json.dumps(record, indent=1) + "\n")
+
+
+def result_record(result: Result) -> dict[str, Any]:
+    """One job for `results.json`."""
+    return {
+        "name": result.job.title,
+        "source": str(result.job.root),
+        "pictures": len(result.done),
+        "failed": {str(failure.item.image): failure.reason for failure in result.failures},
+        "seconds": round(result.seconds, 3),
+        "scores": None if result.scores is None else asdict(result.scores.measures),
+        "problem": result.problem,
+    }
+
+
+def report(results: Sequence[Result], method: str, out: Path) -> int:
+    """Prints tables, failures and where to look; gives the exit code."""
+    tables = [
+        score_table(result.job.title, len(result.scores.rows), {method: result.scores.measures})
+        for result in results
+        if result.scores is not None
+    ]
+    if tables:
+        replace_text(out / "scores.md", markdown(tables))
+        print(markdown(tables))
+    problems = [failure.reason for result in results for failure in result.failures]
+    problems += [result.problem for result in results if result.problem is not None]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    done, asked = sum(len(result.done) for result in results), sum(len(result.job.tasks) for result in results)
+    seconds = sum(result.seconds for result in results)
+    print(f"{done} of {asked} pictures in {seconds:.1f} s, {done / seconds:.1f} pictures/s -> {out}/")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_on_user_error(main))

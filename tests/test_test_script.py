@@ -1,0 +1,296 @@
+"""test.py from end to end: what it writes, and what it refuses."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.image_io import read_image, write_png
+from net.predictor import Predictor
+from utils.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def script(root):
+    """test.py as a module; its name is taken by a package of Python itself."""
+    spec = importlib.util.spec_from_file_location("test_script", root / "test.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(script, tiny_weights, tmp_path):
+    """Runs test.py on the CPU with the tiny network; `runs/` of the call's own folder is the default output."""
+
+    def call(*arguments, out=tmp_path / "out"):
+        fixed = ["--weights", tiny_weights, "--device", "cpu", "--precision", "fp32", "--out", out]
+        return script.main([str(argument) for argument in (*fixed, *arguments)])
+
+    call.out = tmp_path / "out"
+    return call
+
+
+def picture(path, height=40, width=50, mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = cv2.resize(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8), (width, height))
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    picture(folder / "a.jpg")
+    picture(folder / "deep/er/b.png", 33, 70)
+    picture(folder / "deep/c.webp", 64, 64)
+    return folder
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    folder = tmp_path / "bench"
+    for i in range(4):
+        picture(folder / f"images/{i}.jpg", 40 + i, 60)
+        mask = np.zeros((40 + i, 60), np.uint8)
+        mask[5:30, 10:40] = 255
+        write_png(folder / f"masks/{i}.png", mask)
+    return folder
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_samples_by_default(run, capsys, script):
+    assert run() == 0
+    names = {path.stem for path in script.SAMPLES.glob("*.jpg")}
+    assert len(names) >= 3
+    drawn = {f"{kind}/{name}.png" for kind in ("maps", "overlay") for name in names}
+    assert files(run.out) == drawn | {"results.json", "sheet.png"}
+    printed = capsys.readouterr().out.splitlines()
+    assert "cpu" in printed[1] and "fp32" in printed[1] and "threads" in printed[1]
+    assert printed[-1].startswith(f"{len(names)} of {len(names)} pictures in")
+    assert "pictures/s" in printed[-1] and printed[-1].endswith(f"{run.out}/")
+
+
+def test_folder_is_mirrored_and_maps_are_exact(run, photos, tiny_weights):
+    """The map's file is round(255 * map), at the picture's own size, never stretched."""
+    assert run("--images", photos) == 0
+    assert files(run.out) == {"maps/a.png", "maps/deep/er/b.png", "maps/deep/c.png", "results.json"}
+    predictor = Predictor.from_pretrained(tiny_weights, "cpu", "fp32")
+    for place in ("a.jpg", "deep/er/b.png", "deep/c.webp"):
+        written = Image.open((run.out / "maps" / place).with_suffix(".png"))
+        expected = np.rint(255 * predictor(photos / place))
+        assert written.mode == "L"
+        # A value just at a half may fall to either side: batches are computed in another order than single pictures.
+        difference = np.abs(np.asarray(written) - expected)
+        assert difference.max() <= 1 and difference.mean() < 0.01
+
+
+def test_one_picture(run, photos):
+    assert run("--images", photos / "a.jpg", "--cutout", "--overlay", "--sheet") == 0
+    assert files(run.out) == {"maps/a.png", "overlay/a.png", "cutout/a.png", "results.json", "sheet.png"}
+    cutout = np.asarray(Image.open(run.out / "cutout/a.png"))
+    assert cutout.shape == (40, 50, 4)
+    assert (cutout[..., 3] == np.asarray(Image.open(run.out / "maps/a.png"))).all()
+
+
+def test_no_overlay_and_no_sheet_of_the_samples(run):
+    assert run("--no-overlay", "--no-sheet") == 0
+    assert {place.split("/")[0] for place in files(run.out)} == {"maps", "results.json"}
+
+
+def test_turned_and_odd_pictures(run, tmp_path):
+    """EXIF orientation, palette, alpha, grey and CMYK pictures of any size, one pixel included."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20), "red").save(folder / "turned.jpg", exif=exif)
+    for mode in ("P", "LA", "L", "1", "RGBA"):
+        Image.new(mode, (7, 9)).save(folder / f"{mode}.png")
+    Image.new("CMYK", (300, 5)).save(folder / "cmyk.tif")
+    Image.new("RGB", (1, 1)).save(folder / "dot.bmp")
+    assert run("--images", folder, "--overlay", "--cutout", "--batch", "3") == 0
+    assert Image.open(run.out / "maps/turned.png").size == (20, 30)
+    for path in folder.iterdir():
+        height, width = read_image(path).shape[:2]
+        assert Image.open(run.out / "maps" / f"{path.stem}.png").size == (width, height)
+
+
+def test_benchmark_is_scored(run, benchmark, capsys):
+    assert run("--data", f"ECSSD={benchmark}", f"mine={benchmark}", "--sheet") == 0
+    maps = {f"maps/{name}/{i}.png" for name in ("ECSSD", "mine") for i in range(4)}
+    sheets = {
+        f"{kind}_{name}.{end}" for name in ("ECSSD", "mine") for kind, end in (("scores", "csv"), ("sheet", "png"))
+    }
+    assert files(run.out) == maps | sheets | {"results.json", "scores.md"}
+    printed = capsys.readouterr().out
+    assert "Auto-MSFNet, ResNet-50 (Table 1) | .033" in printed
+    lines = (run.out / "scores_ECSSD.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["name", "0", "1", "2", "3"]
+    jobs = results(run.out)["jobs"]
+    assert jobs[0]["scores"] == jobs[1]["scores"]
+    saliency = np.asarray(Image.open(run.out / "maps/mine/0.png")).astype(float)
+    assert saliency.std() > 0 and 0 < jobs[0]["scores"]["mae"] < 1
+
+
+def test_results_tell_what_they_depend_on(run, photos, tiny_weights):
+    assert run("--images", photos, "--size", "96", "--batch", "2") == 0
+    record = results(run.out)
+    assert record["size"] == 96 and record["batch"] == 2 and record["precision"] == "fp32"
+    assert len(record["weights"]["sha256"]) == 64 and record["weights"]["encoder"] == "efficientnet_lite0"
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["jobs"][0]["pictures"] == 3 and record["jobs"][0]["failed"] == {}
+
+
+def test_bad_pictures_are_reported_and_the_others_done(run, photos, capsys):
+    good = (photos / "a.jpg").read_bytes()
+    (photos / "zero.jpg").touch()
+    (photos / "cut.jpg").write_bytes(good[: len(good) // 2])
+    (photos / "text.png").write_text("no picture")
+    assert run("--images", photos, "--sheet") == 1
+    assert {f"maps/{name}.png" for name in ("a", "deep/er/b", "deep/c")} < files(run.out)
+    output = capsys.readouterr()
+    errors = output.err.splitlines()
+    assert sorted(line.split("/")[-1].split(":")[0] for line in errors) == ["cut.jpg", "text.png", "zero.jpg"]
+    assert all(line.startswith("error: ") for line in errors)
+    assert output.out.splitlines()[-1].startswith("3 of 6 pictures")
+    assert len(results(run.out)["jobs"][0]["failed"]) == 3
+
+
+def test_only_bad_pictures(run, tmp_path):
+    (tmp_path / "zero.jpg").touch()
+    assert run("--images", tmp_path / "zero.jpg", "--sheet") == 1
+    assert files(run.out) == {"results.json"}
+
+
+def test_scores_with_a_bad_picture_say_so(run, benchmark, capsys):
+    (benchmark / "images/2.jpg").write_bytes(b"")
+    assert run("--data", f"mine={benchmark}") == 1
+    assert "mine: the scores are of 3 of 4 pictures" in capsys.readouterr().err
+    assert results(run.out)["jobs"][0]["scores"] is not None
+
+
+def test_mask_of_another_size(run, benchmark, capsys, tmp_path):
+    other = shutil.copytree(benchmark, tmp_path / "other")
+    write_png(benchmark / "masks/1.png", np.full((10, 20), 255, np.uint8))
+    assert run("--data", f"bad={benchmark}", f"good={other}") == 1
+    error = capsys.readouterr().err
+    assert "bad: not scored" in error and "60 x 41" in error and "20 x 10" in error
+    jobs = results(run.out)["jobs"]
+    assert jobs[0]["scores"] is None and jobs[1]["scores"] is not None
+    assert len(files(run.out / "maps/bad")) == 4
+
+
+def test_two_pictures_of_one_stem_keep_their_suffix(run, photos, capsys):
+    picture(photos / "a.png")
+    assert run("--images", photos) == 0
+    assert {"maps/a.jpg.png", "maps/a.png.png", "maps/deep/c.png"} < files(run.out)
+    assert "a.jpg and a.png" in capsys.readouterr().out
+    shutil.copy(photos / "a.png", photos / "a.jpg.webp")
+    with pytest.raises(UserError, match=r"both would be written as a\.jpg\.png"):
+        run("--images", photos)
+
+
+@pytest.mark.parametrize("below", ["", "runs", "deep/maps"])
+def test_output_among_the_inputs(run, photos, below):
+    before = files(photos)
+    with pytest.raises(UserError, match=r"--out .*input folder"):
+        run("--images", photos, out=photos / below)
+    assert files(photos) == before
+
+
+def test_output_among_the_inputs_by_a_link(run, photos, tmp_path):
+    (tmp_path / "link").symlink_to(photos)
+    with pytest.raises(UserError, match="is the input folder"):
+        run("--images", photos, out=tmp_path / "link")
+
+
+def test_inputs_among_the_outputs(run, photos):
+    run("--images", photos)
+    for path in (run.out / "maps", run.out / "maps/a.png", run.out / "maps/deep"):
+        with pytest.raises(UserError, match="inputs would be overwritten"):
+            run("--images", path)
+
+
+def test_output_that_is_a_file(run, photos, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="no folder can be made there"):
+        run("--images", photos, out=tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images", "{tmp}/nothing"], "nothing: no such file or folder"),
+        (["--images", "{tmp}/empty"], "holds no picture"),
+        (["--data", "X={tmp}/empty"], "no pictures with masks found"),
+        (["--data", "X"], "give NAME=DIR"),
+        (["--data", "X={tmp}/nothing"], "there is no folder"),
+        (["--batch", "0"], "--batch 0: at least 1"),
+        (["--size", "16"], "size 16: the network needs at least 32"),
+        (["--weights", "lita"], "weights 'lita': neither a shipped model"),
+        (["--weights", "{tmp}/broken.pth"], r"broken\.pth: truncated or no checkpoint"),
+        (["--precision", "fp16"], "--precision fp16: CPUs compute it slowly"),
+    ],
+)
+def test_requests_that_cannot_be_met(run, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.pth").write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(UserError, match=message) as caught:
+        run(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_where_there_is_none(run):
+    with pytest.raises(UserError, match="finds no cuda device"):
+        run("--device", "cuda")
+
+
+def test_the_program_exits_with_one_line(root, tmp_path):
+    command = [sys.executable, root / "test.py", "--images", tmp_path / "none", "--out", tmp_path / "out"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ), check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [f"error: {tmp_path}/none: no such file or folder."]
+
+
+def test_memory_does_not_grow_with_the_pictures(root, tiny_weights, tmp_path):
+    """Peak memory of a run over 120 pictures of 3 MB (decoded) stays near that of one over 20."""
+    picture(tmp_path / "one.jpg", 1000, 1000)
+    peaks = []
+    for count in (20, 120):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for i in range(count):
+            (folder / f"{i}.jpg").hardlink_to(tmp_path / "one.jpg")
+        code = (
+            "import importlib.util, resource, sys; "
+            f"spec = importlib.util.spec_from_file_location('test_script', r'{root / 'test.py'}'); "
+            "module = importlib.util.module_from_spec(spec); sys.modules['test_script'] = module; "
+            "spec.loader.exec_module(module); module.main(sys.argv[1:]); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        )
+        arguments = ["--weights", tiny_weights, "--device", "cpu", "--out", tmp_path / "out", "--overlay", "--batch", 2]
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments), "--images", folder],
+            capture_output=True, text=True, cwd=root, check=True,
+        )  # fmt: skip
+        peaks.append(int(ended.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 100

@@ -1,0 +1,79 @@
+"""From pictures to files: the maps of many pictures and, where wanted, overlays and cut-outs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.image_io import Pixels, read_image, write_png
+from net.predictor import Predictor, restore, to_8bit
+from utils.jobs import Task
+from utils.pictures import cut_out, overlay
+from utils.pipeline import Failure, Stages, run
+
+Logits = NDArray[np.float32]
+
+DRAWN: dict[str, Callable[[Pixels, Pixels], Pixels]] = {"overlay": overlay, "cutout": cut_out}
+"""What can be drawn of a picture and its map, by the name of its folder."""
+
+
+class Loaded(NamedTuple):
+    """A picture on its way: what the network takes, the size to come back to, and the pixels if they are drawn on."""
+
+    prepared: Tensor
+    size: tuple[int, int]
+    image: Pixels | None
+
+
+@dataclass(frozen=True)
+class MapMaker:
+    """Writes the maps of pictures below a folder.
+
+    Args:
+        predictor: what computes them.
+        out: maps go to `out/maps`, overlays to `out/overlay`, cut-outs to `out/cutout`.
+        drawn: which of `DRAWN` to write beside the maps.
+        batch: pictures that the network takes at once.
+        workers: threads that read, and as many that write.
+    """
+
+    predictor: Predictor
+    out: Path
+    drawn: Sequence[str] = ()
+    batch: int = 8
+    workers: int = 2
+
+    def make(self, tasks: Sequence[Task], settled: Callable[[], object] = lambda: None) -> list[Failure[Task]]:
+        """Writes the outputs of all tasks; gives back those that could not be read or written.
+
+        Args:
+            tasks: the pictures.
+            settled: called once a picture, for a progress bar.
+        """
+        stages = Stages(self._read, self._network, self._write)
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # pictures go side by side; OpenCV's own threads would take the network's cores
+        try:
+            return run(tasks, stages, self.batch, self.workers, settled)
+        finally:
+            cv2.setNumThreads(threads)
+
+    def _read(self, task: Task) -> Loaded:
+        image = read_image(task.image)
+        height, width = image.shape[:2]
+        return Loaded(self.predictor.prepare(image), (height, width), image if self.drawn else None)
+
+    def _network(self, batch: Sequence[Loaded]) -> Sequence[Logits]:
+        return list(self.predictor.logits([loaded.prepared for loaded in batch]))
+
+    def _write(self, task: Task, loaded: Loaded, logits: Logits) -> None:
+        saliency = to_8bit(restore(logits, loaded.size))
+        write_png(task.output(self.out, "maps"), saliency)
+        if loaded.image is not None:
+            for kind in self.drawn:
+                write_png(task.output(self.out, kind), DRAWN[kind](loaded.image, saliency))
