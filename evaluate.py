@@ -19,11 +19,11 @@ that is wrong is listed. Exit code 2 then.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.comparison import Comparison, comparison_csv, comparison_markdown
-from utils.errors import UserError, exit_on_user_error
+from utils.errors import exit_on_user_error
 from utils.evaluation import Evaluated, evaluate, gather
 from utils.files import replace_bytes, replace_text
 from utils.latex import latex
@@ -41,8 +41,6 @@ from utils.tables import comma_separated, markdown
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gathers, scores, compares, writes; 0 when everything was done."""
     options = _parser().parse_args(arguments)
-    if options.workers is not None and options.workers < 1:
-        raise UserError(f"--workers {options.workers}: at least 1.")
     data, methods = named_folders(options.data, "--data"), named_folders(options.maps, "--maps")
     data_sets = gather(data, methods)
     evaluated, comparisons = evaluate(data_sets, options.workers, options.resize_maps, options.resamples)
@@ -82,9 +80,20 @@ def write_figures(evaluated: Sequence[Evaluated], pictures: int, rank_by: str, o
         replace_bytes(out / "curves" / f"{name}.pdf", pdf(curves))
         replace_bytes(out / "curves" / f"{name}.svg", svg(curves))
         selection = select(each, pictures, rank_by)
-        for kind, places in selection.kinds.items():
+        for kind, places in selection.kinds.items() if pictures else ():
             sheet = draw_sheet(each, places, selection.rule(kind), rank_by)
             replace_bytes(out / "sheets" / f"{name}-{kind}.pdf", pdf(sheet))
+
+
+def _count(least: int) -> Callable[[str], int]:
+    """A whole number of the command line, no smaller than `least`."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least} on")
+        return int(text)
+
+    return count
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,10 +109,10 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="bring maps of another size to their mask's (bilinear, then 8 bits), as PySODEvalToolkit does",
     )
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of intervals and tests; 0: neither")
-    parser.add_argument("--pictures", type=int, default=6, help=f"of each kind: {', '.join(KINDS)}")
+    parser.add_argument("--resamples", type=_count(0), default=RESAMPLES, help="of intervals and tests; 0: neither")
+    parser.add_argument("--pictures", type=_count(0), default=6, help=f"of each kind: {', '.join(KINDS)}")
     parser.add_argument("--rank-by", choices=KEYS, default=RANKED_BY, help="measure that ranks the pictures")
-    parser.add_argument("--workers", type=int, help="scoring processes; by default one per core")
+    parser.add_argument("--workers", type=_count(1), help="scoring processes; by default one per core")
     return parser
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from net.auto_msfnet import NetworkConfig, build_network
+from tests.scored import write_bench
 from utils.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,12 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(path, network, config, size=64)
     return path
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight generated scenes in `data`, maps of two methods in `good` and `poor`. To be read only."""
+    return write_bench(tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """What `pysodmetrics` says of one map: its classes, each fed the same prepared pair.
 
-Pang et al., github.com/lartpang/PySODMetrics, 1.6.2. The library would threshold the mask and stretch the map
-again for every measure; here that is done once. Two slow steps have faster twins. Neither changes a
-number: the tests compare with the library's own classes to 1e-9.
+Pang et al., github.com/lartpang/PySODMetrics, 1.6.2. The library would threshold the mask and stretch the map again for
+every measure; here that is done once. Two slow steps have faster twins. Neither changes a number: the tests compare
+with the library's own classes to 1e-9. Differs from it: S is a number also where the library gives NaN, for an object
+whose centre lies in the last row or column.
 """
 
 from typing import NamedTuple
@@ -74,7 +75,16 @@ class _Library(NamedTuple):
         }
         boundary = _QuickMSIoU(with_dynamic=False, with_adaptive=True)
         f = _QuickFmeasure(handlers)
-        return cls(sod.MAE(), sod.Smeasure(), sod.WeightedFmeasure(), sod.Emeasure(), f, boundary)
+        return cls(sod.MAE(), _WholeSmeasure(), sod.WeightedFmeasure(), sod.Emeasure(), f, boundary)
+
+
+class _WholeSmeasure(sod.Smeasure):
+    """The library's S, also for an object whose centre lies in the last row or column."""
+
+    def ssim(self, pred: NDArray, gt: NDArray[np.bool_]) -> float:
+        """Similarity of one quarter of the picture. The library gives NaN for an empty one, though it weighs
+        nothing."""
+        return super().ssim(pred, gt) if gt.size else 0.0
 
 
 class _QuickMSIoU(sod.MSIoU):

@@ -64,7 +64,7 @@ def write_page(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"short": short, "signed": signed, "small": small}
+    environment.filters |= {"short": short, "signed": signed, "small": small, "typeset": typeset}
     page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         sections=[_section(place, each) for place, each in enumerate(evaluated)],
         comparisons=comparisons,
@@ -73,12 +73,17 @@ def write_page(
         labels=LABELS,
         lower=LOWER_IS_BETTER,
         kinds=KINDS,
-        rank_by=LABELS[rank_by],
+        rank_by=typeset(LABELS[rank_by]),
         library=f"pysodmetrics {version('pysodmetrics')}",
         source=source_note(),
         methods=list(dict.fromkeys(method for each in evaluated for method in each.scores)),
         total=sum(len(each.data_set.pairs) for each in evaluated),
-        viewer={"dataSets": _viewer(evaluated, shown), "keys": KEYS, "labels": LABELS, "kinds": KINDS},
+        viewer={
+            "dataSets": _viewer(evaluated, shown),
+            "keys": KEYS,
+            "labels": {key: typeset(LABELS[key]) for key in KEYS},
+            "kinds": KINDS,
+        },
         script=_SCRIPT.read_text(encoding="utf-8"),
         shown=len(shown),
         chosen=len(chosen),
@@ -97,6 +102,11 @@ def choose(evaluated: Sequence[Evaluated], count: int, rank_by: str = RANKED_BY)
                 kinds.setdefault((number, place), []).append(kind)
     in_turn = (key for keys in zip_longest(*ranked) for key in keys if key is not None)
     return [Choice(number, place, tuple(kinds[number, place])) for number, place in dict.fromkeys(in_turn)]
+
+
+def typeset(label: str) -> str:
+    """A label with its Greek letters."""
+    return label.replace("beta^2", "β²").replace("alpha", "α")  # noqa: RUF001
 
 
 def _section(number: int, each: Evaluated) -> dict[str, Any]:

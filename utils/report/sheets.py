@@ -19,7 +19,7 @@ from utils.metrics import LABELS
 from utils.tables import short
 
 PICTURE_SIDE = 300  # pixels of the longer side: 1 inch at the 300 dpi of print
-_TILE = 1.0  # inches
+_TILE, _CAPTION, _HEADING = 1.0, 0.16, 0.45  # inches: side of a tile, line below it, lines above all
 _SETTINGS: dict[RcKeyType, Any] = {"font.size": 7, "pdf.fonttype": 42}
 
 
@@ -32,15 +32,17 @@ def draw_sheet(evaluated: Evaluated, places: Sequence[int], rule: str, key: str)
         key: the measure that is printed below each map.
     """
     heads = ["photograph", "mask", *evaluated.scores]
-    rows = len(places)
+    seen = [tiles(evaluated, place) for place in places]
+    heights = [_TILE * min(1, mask.shape[0] / mask.shape[1]) for mask in (found["mask"] for found in seen)]
+    size = (_TILE * len(heads), sum(heights) + _CAPTION * len(places) + _HEADING)
     with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(_TILE * len(heads), (_TILE + 0.08) * rows + 0.45), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)  # pyright: ignore
-        grid: NDArray[Any] = figure.subplots(rows, len(heads), squeeze=False)
-        for line, place in zip(grid, places, strict=True):
-            _draw_row(line, evaluated, place, key)
+        grid: NDArray[Any] = figure.subplots(len(places), len(heads), squeeze=False, height_ratios=heights)
+        for line, place, pictures in zip(grid, places, seen, strict=True):
+            _draw_row(line, pictures, _captions(evaluated, place, key))
         for axes, head in zip(grid[0], heads, strict=True):
-            axes.set_title(head, fontsize=7)
+            axes.set_title(head, fontsize=7, pad=3)
         figure.suptitle(f"{evaluated.data_set.name}: {rule}", fontsize=8)
     return figure
 
@@ -75,12 +77,16 @@ def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _draw_row(line: Sequence[Axes], evaluated: Evaluated, place: int, key: str) -> None:
+def _captions(evaluated: Evaluated, place: int, key: str) -> list[str]:
+    """What stands below each tile: the picture's name, nothing, then every method's score."""
+    name = LABELS[key].split(" (")[0]
     scores = [getattr(known.rows[place].measures, key) for known in evaluated.scores.values()]
-    plain = LABELS[key].split(" (")[0]
-    below = [evaluated.data_set.pairs[place].name, "", *(f"{plain} {short(s)}" for s in scores)]
-    for axes, tile, text in zip(line, tiles(evaluated, place).values(), below, strict=True):
-        axes.imshow(tile, cmap="gray", vmin=0, vmax=255, interpolation="none")
-        axes.set_xlabel(text, fontsize=6, labelpad=1.5)
+    return [evaluated.data_set.pairs[place].name, "", *(f"{name} {short(score)}" for score in scores)]
+
+
+def _draw_row(line: Sequence[Axes], pictures: Mapping[str, NDArray[np.uint8]], captions: Sequence[str]) -> None:
+    for axes, picture, caption in zip(line, pictures.values(), captions, strict=True):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+        axes.set_xlabel(caption, fontsize=6, labelpad=1.5)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(linewidth=0.4, color="0.6")
