@@ -1,7 +1,7 @@
 """Layers whose backward pass is fast on CPUs; same mathematics, same state-dict keys as the layers they replace.
 
 Why: in PyTorch's CPU build the gradient of a strided depthwise convolution for its input, that of a 5x5 one for its
-weight, and that of ReLU6 take most of a training step of a mobile encoder (benchmarks/training.py has the profile).
+weight, and that of ReLU6 take half of a training step of a mobile encoder (benchmarks/training.py measures the step).
 All three are rewritten here in terms of operations that are fast. Nothing changes on other devices or in inference.
 """
 

@@ -6,11 +6,13 @@ no fifth pool, so strides 2 to 16) is the released code's. Any other network is 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 from urllib.error import URLError
 
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, VGG16_BN_Weights, resnet50, vgg16_bn
 
@@ -75,7 +77,8 @@ class VGG16(Encoder):
 
     def __init__(self, weights: VGG16_BN_Weights | None = None) -> None:
         super().__init__()
-        self.features = vgg16_bn(weights=weights).features[: self.taps[-1] + 1]
+        layers = list(vgg16_bn(weights=weights).features.children())
+        self.features = nn.Sequential(*layers[: self.taps[-1] + 1])
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
                 layer.ceil_mode = True  # as in the released code: odd sizes keep their last row
@@ -96,8 +99,8 @@ class Timm(Encoder):
     def __init__(self, name: str, pretrained: bool = False) -> None:
         super().__init__()
         self.body = timm.create_model(name, pretrained=pretrained, features_only=True)
-        self.channels = tuple(self.body.feature_info.channels()[-LEVELS:])
-        self.strides = tuple(self.body.feature_info.reduction()[-LEVELS:])
+        info = cast(FeatureInfo, self.body.feature_info)
+        self.channels, self.strides = tuple(info.channels()[-LEVELS:]), tuple(info.reduction()[-LEVELS:])
         if len(self.channels) < LEVELS:
             raise EncoderError(
                 f"encoder '{name}' has {len(self.channels)} levels, {LEVELS} are needed. Choose another."

@@ -6,7 +6,6 @@ differentiable boundary F1 of Bokhovkin and Burnaev (arXiv 1905.07852, 2019), wi
 coarse output to the fine one. The IoU term is LDF's. Weights are our choice.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,7 +80,7 @@ def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig) -> LossTerms
     return LossTerms(bce + iou + polish, bce, iou, polish)
 
 
-def _terms(logits: Tensor, mask: Tensor, config: LossConfig, theta: int) -> Sequence[Tensor]:
+def _terms(logits: Tensor, mask: Tensor, config: LossConfig, theta: int) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted BCE, IoU and polishing terms of one output; a term that is off costs nothing."""
     off = logits.new_zeros(())
     probability = torch.sigmoid(logits)

@@ -27,7 +27,7 @@ def choose_device(name: DeviceName = "auto") -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(candidate for candidate, there in available.items() if there)
+        return torch.device(next(candidate for candidate, there in available.items() if there))
     if not available[name]:
         there = ", ".join(candidate for candidate, present in available.items() if present)
         raise DeviceError(
