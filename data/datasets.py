@@ -5,7 +5,9 @@ the sample's index, and what a batch holds only on the seed, the epoch and the b
 So a run that was stopped goes on with the very samples that it would have had, with any number of workers.
 """
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from data.errors import DataError
 from data.layouts import Pair
@@ -210,7 +213,7 @@ def make_loader(
         workers: number of processes; 0 reads in this one.
         pin_memory: whether to place batches for a fast copy to a GPU.
     """
-    return PairLoader(
+    loader = PairLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
@@ -220,6 +223,10 @@ def make_loader(
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers > 0 else None,
     )
+    # A program that fails holds its loader until the very end, and Python would wait for workers that
+    # nobody told to leave.
+    atexit.register(_end_workers, weakref.ref(loader))
+    return loader
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -238,10 +245,17 @@ def worker_init(worker: int) -> None:
     """One thread a worker: the machine's cores belong to the network.
 
     Signals to the whole process group are for the main process, which saves its state and then ends its
-    workers: a worker ignores SIGINT, and the first SIGTERM. The second ends it, because a main process that
-    fails ends its workers by SIGTERM and waits for them.
+    workers: a worker ignores SIGINT and the first SIGTERM. A second one ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _end_workers(reference: "weakref.ref[PairLoader]") -> None:
+    """Tells the workers of a loader to leave, as the loader itself does when it is deleted."""
+    loader = reference()
+    iterator = None if loader is None else loader._iterator
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        iterator._shutdown_workers()

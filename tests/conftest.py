@@ -4,12 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from net.auto_msfnet import NetworkConfig, build_network
 from tests.scored import write_bench
 from utils.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A busy machine is slow, not wrong: no example fails for the time that it took.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
