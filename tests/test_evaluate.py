@@ -14,9 +14,8 @@ import evaluate
 from data.image_io import write_png
 from utils.errors import exit_on_user_error
 from utils.maps import read_map
-from utils.metrics import KEYS
 
-QUICK = ["--resamples", "100", "--pictures", "2", "--workers", "1"]
+QUICK = ["--resamples", "100", "--pictures", "1", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +175,7 @@ def test_as_a_program(root, bench, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_rank_by_any_measure(bench, tmp_path):
-    for key in ("mae", KEYS[-1]):
-        arguments = ["--data", f"A={bench / 'data'}", "--maps", f"m={bench / 'good'}", "--out", str(tmp_path / key)]
-        assert evaluate.main([*arguments, *QUICK, "--rank-by", key]) == 0
+def test_rank_by_another_measure(bench, tmp_path):
+    arguments = ["--data", f"A={bench / 'data'}", "--maps", f"m={bench / 'good'}", "--out", str(tmp_path)]
+    assert evaluate.main([*arguments, *QUICK, "--rank-by", "mae"]) == 0
+    assert "worst pictures by MAE" in (tmp_path / "index.html").read_text()

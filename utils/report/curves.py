@@ -69,7 +69,7 @@ def draw_curves(title: str, curves: Mapping[str, Curves]) -> Figure:
 
 
 def pdf(figure: Figure) -> bytes:
-    """The figure as PDF, without a date: the same figure gives the same bytes."""
+    """The figure as PDF, without a date: a figure drawn anew gives the same bytes."""
     return _rendered(figure, "pdf", {"CreationDate": None})
 
 
@@ -87,6 +87,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     """
     text = svg(figure).decode()
     text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r'<g id="[^"]*method-(\d+)-\d+"', r'<g class="method-\1"', text)
     text = text.replace("#000000", "currentColor")
