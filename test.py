@@ -1,15 +1,18 @@
-"""Saliency maps of photographs and benchmarks.
+"""Saliency maps of photographs, benchmarks and videos.
 
     python test.py                                           the lite model on the sample photographs
     python test.py --images PATH --cutout                    one picture, or a folder whose tree is mirrored
     python test.py --data ECSSD=DIR PASCAL-S=DIR             benchmarks, scored beside the paper's Table 1
     python test.py --weights FILE.pth --data ECSSD=DIR       a checkpoint of the authors, recognised by itself
+    python test.py --video FILE --cutout                     a video; --video 0 is the first camera, Ctrl-C ends it
 
 Into `--out` go
     maps/                      8-bit PNG at the picture's own size, 255 is salient; `maps/NAME/` of a benchmark
     overlay/, cutout/          as asked: the object in front of a dimmed ground; the object alone (RGBA)
     sheet.png, sheet_NAME.png  a few pictures beside their maps
     scores.md, scores_NAME.csv tables, and the measures of every map
+    NAME_overlay.mp4           a video, with its sound where ffmpeg is installed; NAME_cutout.mov has alpha there,
+                               NAME_cutout.mp4 a green ground elsewhere
     results.json               scores, speed, failures, and all that they depend on
 Exit code: 0 when all was done, 1 when some pictures failed (they are listed), 2 when the request cannot be met.
 """
@@ -43,9 +46,13 @@ from utils.pictures import SheetRow, contact_sheet
 from utils.pipeline import Failure
 from utils.score_files import write_csv
 from utils.tables import markdown, score_table
+from utils.video import make_video
+from utils.video_reader import Clip
+from utils.video_writer import has_ffmpeg
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
 SHEET_PICTURES = 12
+WORKERS = min(4, usable_cores())  # threads that read, and as many that write
 VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pillow", "pysodmetrics")
 
 
@@ -64,20 +71,26 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Finds the pictures, loads the network, writes maps, scores and sheets."""
     options = parse(arguments)
-    jobs = find_jobs(options)
-    check_places(jobs, options.out)
     device = choose_device(options.device)
+    clip = None if options.video is None else Clip(options.video)
+    jobs = find_jobs(options) if clip is None else []
+    check_places(jobs, options.out)
     loaded = load_network(options.weights)
     predictor = Predictor.from_loaded(loaded, device, options.precision, options.size)
-    maker = MapMaker(predictor, options.out, drawn(options), options.batch, workers=min(4, usable_cores()))
     keep_memory()
-    print(f"{loaded.source.stem} | {loaded.config.encoder} | {predictor.size} x {predictor.size} | batch {maker.batch}")
+    print(
+        f"{loaded.source.stem} | {loaded.config.encoder} | {predictor.size} x {predictor.size} | batch {options.batch}"
+    )
     print(banner(device, predictor.precision))
+    conditions = describe(loaded, predictor, options.batch)
+    if clip is not None:
+        return film(predictor, clip, options, conditions)
+    maker = MapMaker(predictor, options.out, drawn(options), options.batch, WORKERS)
     results = [score(make_maps(maker, job), options.out) for job in jobs]
     if options.sheet:
         for result in results:
             write_sheet(result, options.out)
-    write_results(results, maker, loaded)
+    write_json(options.out, {**conditions, "jobs": [result_record(result) for result in results]})
     return report(results, loaded.source.stem, options.out)
 
 
@@ -92,18 +105,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--images", type=Path, metavar="PATH", help="a picture or a folder; default: data/samples")
     source.add_argument("--data", nargs="+", action="extend", metavar="NAME=DIR", help="data sets that have masks")
+    source.add_argument("--video", metavar="FILE|0", help="a video, or the number of a camera")
     add("--out", type=Path, default=Path("runs/test"), metavar="DIR", help="folder for what is written")
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="default: auto")
     add("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="auto: bf16 where it is fast")
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
-    add("--batch", type=int, default=8, help="pictures that the network takes at once (default: 8)")
+    add("--batch", type=int, help="pictures that the network takes at once (default: 8; of a video 4)")
     add("--overlay", action=switch, help="the object in front of a dimmed ground, outlined")
     add("--cutout", action="store_true", help="the object alone, RGBA")
     add("--sheet", action=switch, help=f"a sheet of at most {SHEET_PICTURES} pictures beside their maps")
     options = parser.parse_args(arguments)
+    if options.batch is None:
+        options.batch = 8 if options.video is None else 4
     if options.batch < 1:
         raise UserError(f"--batch {options.batch}: at least 1.")
-    samples = options.images is None and options.data is None
+    if options.sheet and options.video is not None:
+        raise UserError("--sheet: a video has none. Leave it out.")
+    samples = options.images is None and options.data is None and options.video is None
     options.overlay = samples if options.overlay is None else options.overlay
     options.sheet = samples if options.sheet is None else options.sheet
     return options
@@ -169,19 +187,40 @@ def sheet_row(task: Task, out: Path) -> SheetRow:
     return SheetRow(task.name, [image, saliency, DRAWN["overlay"](image, saliency), *masks])
 
 
-def write_results(results: Sequence[Result], maker: MapMaker, loaded: LoadedNetwork) -> None:
-    """`results.json`: what was measured, and all that it depends on."""
-    record = {
+def film(predictor: Predictor, clip: Clip, options: argparse.Namespace, conditions: dict[str, Any]) -> int:
+    """Writes the overlay or the cut-out of a video; gives the exit code."""
+    if not has_ffmpeg():
+        print("note: ffmpeg is not installed; there will be no sound, and a green ground instead of alpha.")
+    stem = options.out / (f"camera{clip.source}" if clip.camera else Path(clip.source).stem)
+    begin = time.perf_counter()
+    with tqdm(total=clip.length, desc=stem.name, unit="frame", disable=None) as bar:
+        result = make_video(predictor, clip, stem, drawn(options) or ["overlay"], options.batch, WORKERS, bar.update)
+    seconds = time.perf_counter() - begin
+    record = {**asdict(result), "files": [path.name for path in result.files], "seconds": round(seconds, 3)}
+    write_json(options.out, {**conditions, "video": {"source": clip.source, **record}})
+    for problem in result.problems:
+        print(f"error: {problem}", file=sys.stderr)
+    files = ", ".join(map(str, result.files))
+    print(f"{result.found} frames in {seconds:.1f} s, {result.found / seconds:.1f} frames/s -> {files}")
+    return 1 if result.problems else 0
+
+
+def describe(loaded: LoadedNetwork, predictor: Predictor, batch: int) -> dict[str, Any]:
+    """All that results depend on, for `results.json`."""
+    return {
         "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
-        "size": maker.predictor.size,
-        "batch": maker.batch,
-        "device": banner(maker.predictor.device, maker.predictor.precision),
-        "precision": maker.predictor.precision,
+        "size": predictor.size,
+        "batch": batch,
+        "device": banner(predictor.device, predictor.precision),
+        "precision": predictor.precision,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
-        "jobs": [result_record(result) for result in results],
     }
-    replace_text(maker.out / "results.json", json.dumps(record, indent=1) + "\n")
+
+
+def write_json(out: Path, record: dict[str, Any]) -> None:
+    """`results.json`: what was measured, and all that it depends on."""
+    replace_text(out / "results.json", json.dumps(record, indent=1) + "\n")
 
 
 def result_record(result: Result) -> dict[str, Any]:

@@ -294,3 +294,20 @@ def test_memory_does_not_grow_with_the_pictures(root, tiny_weights, tmp_path):
         )  # fmt: skip
         peaks.append(int(ended.stdout.split()[-1]))
     assert peaks[1] - peaks[0] < 100
+
+
+def test_video(run, tmp_path, capsys):
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (64, 48))
+    for i in range(12):
+        writer.write(np.full((48, 64, 3), 20 * i, np.uint8))
+    writer.release()
+    assert run("--video", path) == 0
+    assert files(run.out) == {"film_overlay.mp4", "results.json"}
+    assert results(run.out)["video"]["found"] == 12
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("12 frames in") and last.endswith("film_overlay.mp4")
+    with pytest.raises(UserError, match="--sheet: a video has none"):
+        run("--video", path, "--sheet")
+    with pytest.raises(UserError, match="no such video file"):
+        run("--video", tmp_path / "none.mp4")

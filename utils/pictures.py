@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import matplotlib as mpl
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -41,10 +42,7 @@ def overlay(image: Picture, saliency: Picture) -> Picture:
     """
     _same_size(image, saliency)
     grey = cv2.convertScaleAbs(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), alpha=DIMMED)
-    weight = cv2.merge([saliency] * 3)  # (H, W, 3)
-    lit = cv2.multiply(image, weight, scale=1 / 255)
-    dimmed = cv2.multiply(cv2.merge([grey] * 3), cv2.bitwise_not(weight), scale=1 / 255)
-    out = cv2.add(lit, dimmed)
+    out = _blend(image, cv2.merge([grey] * 3), saliency)
     outlines, _ = cv2.findContours(_object(saliency), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thickness = max(2, round(min(saliency.shape) / 200))
     cv2.drawContours(out, outlines, -1, ORANGE, thickness, cv2.LINE_AA)
@@ -66,6 +64,19 @@ def cut_out(image: Picture, saliency: Picture) -> Picture:
     """
     _same_size(image, saliency)
     return np.dstack([foreground(image, saliency), saliency])
+
+
+def on_ground(image: Picture, saliency: Picture, colour: tuple[int, int, int]) -> Picture:
+    """The cut-out laid on a plain ground, for files without alpha.
+
+    Shapes:
+        image: (H, W, 3); saliency: (H, W); returns: (H, W, 3).
+
+    Raises:
+        UserError: the two differ in size.
+    """
+    _same_size(image, saliency)
+    return _picture(_blend(foreground(image, saliency), np.full_like(image, colour), saliency))
 
 
 def foreground(image: Picture, saliency: Picture) -> Picture:
@@ -190,11 +201,19 @@ def _font(bold: bool) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), 13)
 
 
+def _blend(front: MatLike, back: MatLike, saliency: Picture) -> MatLike:
+    """`front` where the map is 255, `back` where it is 0, and between them in proportion; (H, W, 3)."""
+    weight = cv2.merge([saliency] * 3)
+    return cv2.add(
+        cv2.multiply(front, weight, scale=1 / 255), cv2.multiply(back, cv2.bitwise_not(weight), scale=1 / 255)
+    )
+
+
 def _object(saliency: Picture) -> Picture:
     return _picture(cv2.threshold(saliency, 127, 255, cv2.THRESH_BINARY)[1])
 
 
-def _picture(array: cv2.typing.MatLike) -> Picture:
+def _picture(array: MatLike) -> Picture:
     return np.asarray(array, dtype=np.uint8)
 
 

@@ -8,10 +8,10 @@ batches.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from utils.errors import UserError
 
@@ -89,6 +89,22 @@ def run(
         readers.shutdown(cancel_futures=True)
         writers.shutdown(cancel_futures=True)
     return failures
+
+
+def in_background(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+    """The same items in the same order, taken in a thread of its own up to `depth` ahead.
+
+    For a source that must be read one after the other, such as a video. Close the generator to end it early.
+    """
+    source, end = iter(items), object()
+    thread = ThreadPoolExecutor(1, "source")
+    try:
+        ahead = deque(thread.submit(next, source, end) for _ in range(depth))
+        while (item := ahead.popleft().result()) is not end:
+            ahead.append(thread.submit(next, source, end))
+            yield cast(Item, item)
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def _read_ahead(

@@ -9,15 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.errors import UserError
-from utils.pipeline import AHEAD, Stages, run
+from utils.pipeline import AHEAD, Stages, in_background, run
 
 
 class Recorder:
     """Stages that add one to a number, and remember what they saw."""
 
-    def __init__(
-        self, unreadable: frozenset[int] = frozenset(), unwritable: frozenset[int] = frozenset()
-    ) -> None:
+    def __init__(self, unreadable: frozenset[int] = frozenset(), unwritable: frozenset[int] = frozenset()) -> None:
         self.unreadable, self.unwritable = unreadable, unwritable
         self.batches: list[int] = []
         self.written: dict[int, int] = {}
@@ -73,9 +71,7 @@ def test_a_fault_of_the_program_is_raised(stage):
         raise ZeroDivisionError
 
     recorder = Recorder()
-    stages = Stages(
-        **{"read": recorder.read, "network": recorder.network, "write": recorder.write, stage: fault}
-    )
+    stages = Stages(**{"read": recorder.read, "network": recorder.network, "write": recorder.write, stage: fault})
     with pytest.raises(ZeroDivisionError):
         run(range(100), stages, 4)
 
@@ -134,3 +130,33 @@ def test_items_are_taken_lazily():
     with pytest.raises(UserError, match="stop here"):
         run(items(), Stages(lambda i: i, network, lambda *_: None), 2)
     assert len(taken) < 10
+
+
+def test_in_background_keeps_order_and_runs_ahead():
+    taken = []
+
+    def source():
+        for i in range(20):
+            taken.append(i)
+            yield i
+
+    items = in_background(source(), 4)
+    assert next(items) == 0
+    time.sleep(0.05)
+    assert len(taken) == 5  # the first, and four ahead
+    assert list(items) == list(range(1, 20))
+
+
+def test_in_background_ends_early_and_passes_faults_on():
+    def source():
+        yield 1
+        raise UserError("broken")
+
+    items = in_background(source(), 3)
+    assert next(items) == 1
+    with pytest.raises(UserError, match="broken"):
+        next(items)
+    early = in_background(iter(range(10**9)), 2)
+    assert next(early) == 0
+    early.close()
+    assert threading.active_count() < 50

@@ -1,0 +1,176 @@
+"""How much longer a whole run takes than its network alone: decoding, resizing and encoding should hide behind it.
+
+    python benchmarks/pipeline.py --images DIR [--weights NAME|FILE] [--batch N] [--rounds N]
+
+Three ways over the same pictures in the same batches, in turn in every round, so that a busy moment meets all:
+    network     the batches lie prepared in memory; logits only
+    test.py     files to maps on disk, reading, network and writing overlapped: what `test.py --images` runs
+    in line     files to maps on disk, one stage after the other
+Prints a table, writes it to `--report`; the last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.image_io import read_image, write_png
+from net.predictor import Predictor, restore, to_8bit
+from utils.device import banner, keep_memory
+from utils.errors import UserError, exit_on_user_error
+from utils.files import replace_text
+from utils.jobs import Task, folder_job
+from utils.mapmaker import MapMaker
+from utils.metrics import usable_cores
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One way's seconds, round by round."""
+
+    name: str
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Of all rounds."""
+        return statistics.median(self.seconds)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, prints, writes."""
+    options = parse(arguments)
+    predictor = Predictor.from_pretrained(options.weights, options.device, options.precision, options.size)
+    keep_memory()
+    images = [task.image for task in folder_job(options.images).tasks]
+    # Few pictures are taken again and again, under other names.
+    count = options.count or len(images)
+    tasks = [Task(f"{i:05d}", images[i % len(images)]) for i in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        maker = MapMaker(predictor, Path(folder), batch=options.batch, workers=min(4, usable_cores()))
+        timings = measure(ways(maker, tasks), options.rounds)
+    text = report(timings, maker, len(tasks), options)
+    print(text)
+    if options.report is not None:
+        replace_text(options.report, text + "\n")
+    print(json.dumps(figures(timings, maker, len(tasks))))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    heading, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        "pipeline.py", description=heading, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--images", type=Path, default=ROOT / "data" / "samples", help="default: data/samples")
+    add("--count", type=int, help="pictures a round; a small folder is gone through again (default: each once)")
+    add("--weights", default="lite")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    add("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    add("--size", type=int)
+    add("--batch", type=int, default=8)
+    add("--rounds", type=int, default=5)
+    add("--report", type=Path, help="a Markdown file for the table")
+    options = parser.parse_args(arguments)
+    for name in ("batch", "rounds", "count"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: at least 1.")
+    return options
+
+
+def ways(maker: MapMaker, tasks: Sequence[Task]) -> dict[str, Callable[[], object]]:
+    """What is timed, by name; the prepared batches are made here, before any clock runs."""
+    predictor = maker.predictor
+    batches = [
+        [predictor.prepare(read_image(task.image)) for task in tasks[start : start + maker.batch]]
+        for start in range(0, len(tasks), maker.batch)
+    ]
+
+    def network() -> None:
+        for batch in batches:
+            predictor.logits(batch)
+
+    def overlapped() -> None:
+        failures = maker.make(tasks)
+        if failures:
+            raise UserError(failures[0].reason)
+
+    def in_line() -> None:
+        for start in range(0, len(tasks), maker.batch):
+            group = tasks[start : start + maker.batch]
+            images = [read_image(task.image) for task in group]
+            logits = predictor.logits([predictor.prepare(image) for image in images])
+            for task, image, one in zip(group, images, logits, strict=True):
+                write_png(task.output(maker.out, "maps"), to_8bit(restore(one, (image.shape[0], image.shape[1]))))
+
+    return {"network": network, "test.py": overlapped, "in line": in_line}
+
+
+def measure(calls: dict[str, Callable[[], object]], rounds: int) -> list[Timing]:
+    """Every way once in each round; a round before them warms up and does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if turn:
+                seconds[name].append(time.perf_counter() - begin)
+    return [Timing(name, tuple(values)) for name, values in seconds.items()]
+
+
+def report(timings: Sequence[Timing], maker: MapMaker, count: int, options: argparse.Namespace) -> str:
+    """The table, and under which conditions it was measured."""
+    alone = timings[0].median
+    predictor = maker.predictor
+    lines = [
+        "# Whole run against network alone",
+        "",
+        f"{count} pictures of `{options.images.name}`, weights `{Path(options.weights).stem}`, "
+        f"{predictor.size} x {predictor.size}, batches of {maker.batch}; "
+        f"medians of {options.rounds} alternated rounds.",
+        "",
+        f"{banner(predictor.device, predictor.precision)} | {usable_cores()} cores",
+        "",
+        "| way | seconds | fastest to slowest | pictures/s | of network alone |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for timing in timings:
+        spread = f"{min(timing.seconds):.2f} to {max(timing.seconds):.2f}"
+        cells = [f"{timing.median:.2f}", spread, f"{count / timing.median:.1f}", f"{timing.median / alone:.3f}"]
+        lines.append(f"| {' | '.join([timing.name, *cells])} |")
+    return "\n".join(lines)
+
+
+def figures(timings: Sequence[Timing], maker: MapMaker, count: int) -> dict[str, object]:
+    """The line of JSON; `ratio` is test.py's median over the network's."""
+    network, overlapped, in_line = (timing.median for timing in timings)
+    return {
+        "ratio": round(overlapped / network, 4),
+        "in_line_ratio": round(in_line / network, 4),
+        "pictures_per_s": round(count / overlapped, 2),
+        "pictures": count,
+        "batch": maker.batch,
+        "size": maker.predictor.size,
+        "precision": maker.predictor.precision,
+        "threads": torch.get_num_threads(),
+        "cores": usable_cores(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(exit_on_user_error(main))
