@@ -1,0 +1,1 @@
+"""What any of the programs needs: settings, checkpoints, devices, scores, tables, pictures."""

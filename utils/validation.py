@@ -23,7 +23,7 @@ def validate(network: AutoMSFNet, batches: Iterable[Batch], device: torch.device
         precision: `fp32`, `bf16` or `fp16`.
 
     Returns:
-        mae, wfm (weighted F), maxfm (maximal F of the mean curve); 8-bit maps, never stretched before pysodmetrics does.
+        mae, wfm (weighted F), maxfm (maximal F of the mean curve), computed from 8-bit maps.
     """
     network.eval()
     mae, weighted = py_sod_metrics.MAE(), py_sod_metrics.WeightedFmeasure()
