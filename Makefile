@@ -8,7 +8,7 @@ demo: .venv/demo-ready
 	$(BIN)/python test.py
 
 test: lint
-	$(BIN)/pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
 
 lint: .venv/test-ready
 	$(BIN)/ruff check .
