@@ -7,7 +7,7 @@ saliency mechanism", Image and Vision Computing 28, 2010), with OpenCV's own set
 The contributed modules come in a package that cannot stand beside the one that the measures need (both are
 `cv2`), so this program runs in an environment of its own:
     python -m venv classical && classical/bin/pip install opencv-contrib-python-headless pillow tqdm
-    classical/bin/python -m benchmarks.classical --data NAME=DIR ... --out DIR
+    classical/bin/python benchmarks/classical.py --data NAME=DIR ... --out DIR
 Maps go to DIR/METHOD/NAME/, as `evaluate.py --maps METHOD=DIR/METHOD` reads them.
 """
 
@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.image_io import read_image, write_png
 from data.layouts import Pair, find_pairs
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the maps of every method and data set; prints the time that each took."""
     heading, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        "benchmarks.classical", description=heading, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
+        "classical.py", description=heading, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--data", nargs="+", action="extend", required=True, metavar="NAME=DIR", help="data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for METHOD/NAME/*.png")

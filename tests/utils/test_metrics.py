@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import asdict
 
 import cv2
@@ -125,6 +126,21 @@ def test_one_nearly_black_map_among_others_is_scored(tmp_path):
     pair = bench_pairs(root)[0]
     write_png(pair.map_path, (read_map(pair.map_path) > 200).astype(np.uint8))
     assert score_maps(bench_pairs(root), workers=1).rows[0].peak == 1
+
+
+def test_memory_does_not_grow_with_the_pictures(bench):
+    def peak(repeats):
+        pairs = bench_pairs(bench) * repeats
+        tracemalloc.start()
+        score_maps(pairs, workers=1)
+        largest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return largest
+
+    peak(1)
+    few, many = peak(1), peak(9)
+    # 64 maps more: their rows and two curves each, not their pictures (64 x 64 bytes, and eight times that as floats).
+    assert (many - few) / 64 < 6_000
 
 
 def test_nothing_to_score():
