@@ -37,7 +37,7 @@ def command(scenes, out, *more):
 def train(scenes, out, *more):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command(scenes, out, *more), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        command(scenes, out, *more), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
     )  # fmt: skip
 
 
