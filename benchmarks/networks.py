@@ -1,0 +1,48 @@
+"""Parameters and multiply-accumulates of the published and the shipped networks.
+
+    python benchmarks/networks.py
+
+Counted by torch.utils.flop_counter over one forward pass with all three heads: convolutions and linear layers, two
+floating-point operations a multiply-accumulate. Prints a table; the last line is JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
+from utils.checkpoint import load_network, shipped
+
+PUBLISHED = ("resnet50", "vgg16")
+PUBLISHED_SIZE = 256  # paper, Figure 2
+
+
+def main() -> int:
+    """Prints one row a network."""
+    networks = {name: (build_network(NetworkConfig(name, name)), PUBLISHED_SIZE) for name in PUBLISHED}
+    networks |= {name: (loaded.network, loaded.size) for name in shipped() for loaded in [load_network(name)]}
+    record: dict[str, dict[str, float]] = {}
+    print("| network | pixels | parameters | GMAC |\n| --- | --- | --- | --- |")
+    for name, (network, size) in networks.items():
+        parameters, gmac = sum(p.numel() for p in network.parameters()), count_gmac(network, size)
+        print(f"| {name} | {size} | {parameters:,} | {gmac:.2f} |")
+        record[name] = {"pixels": size, "parameters": parameters, "gmac": round(gmac, 3)}
+    print(json.dumps(record))
+    return 0
+
+
+@torch.inference_mode()
+def count_gmac(network: AutoMSFNet, size: int) -> float:
+    """Multiply-accumulates of one picture, in billions."""
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(1, 3, size, size))
+    return counter.get_total_flops() / 2e9
+
+
+if __name__ == "__main__":
+    sys.exit(main())
