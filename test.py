@@ -45,7 +45,7 @@ from utils.named import named_folders
 from utils.pictures import SheetRow, contact_sheet
 from utils.pipeline import Failure
 from utils.score_files import write_csv
-from utils.tables import markdown, score_table
+from utils.tables import aligned, markdown, score_table
 from utils.video import make_video
 from utils.video_reader import Clip
 from utils.video_writer import has_ffmpeg
@@ -245,7 +245,7 @@ def report(results: Sequence[Result], method: str, out: Path) -> int:
     ]
     if tables:
         replace_text(out / "scores.md", markdown(tables))
-        print(markdown(tables))
+        print(f"\n{aligned(tables)}\n")
     problems = [failure.reason for result in results for failure in result.failures]
     problems += [result.problem for result in results if result.problem is not None]
     for problem in problems:

@@ -132,7 +132,9 @@ class Predictor:
             prepared: B tensors (3, S, S).
             returns: (B, S, S).
         """
-        batch = torch.stack(list(prepared)).to(self.device, memory_format=torch.channels_last)  # (B, 3, S, S)
+        # Prepared tensors lie in memory as (S, S, 3): stacked so, the batch is channels-last without another copy.
+        batch = torch.stack([one.permute(1, 2, 0) for one in prepared]).permute(0, 3, 1, 2)  # (B, 3, S, S)
+        batch = batch.to(self.device, memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             p1 = self.network(batch).p1  # (B, 1, S, S)
         return p1[:, 0].float().cpu().numpy()

@@ -141,7 +141,8 @@ def test_benchmark_is_scored(run, benchmark, capsys):
     }
     assert files(run.out) == maps | sheets | {"results.json", "scores.md"}
     printed = capsys.readouterr().out
-    assert "Auto-MSFNet, ResNet-50 (Table 1) | .033" in printed
+    assert "Auto-MSFNet, ResNet-50 (Table 1)   .033" in printed
+    assert "Auto-MSFNet, ResNet-50 (Table 1) | .033" in (run.out / "scores.md").read_text()
     lines = (run.out / "scores_ECSSD.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["name", "0", "1", "2", "3"]
     jobs = results(run.out)["jobs"]

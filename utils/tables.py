@@ -1,4 +1,7 @@
-"""Tables of scores beside the paper's Table 1: Markdown to read, CSV to go on with (LaTeX: `utils.latex`)."""
+"""Tables of scores beside the paper's Table 1.
+
+Columns for a terminal, Markdown to read, CSV to go on with (LaTeX: `utils.latex`).
+"""
 
 import csv
 import io
@@ -77,6 +80,20 @@ def markdown(tables: Sequence[ScoreTable]) -> str:
     if any(benchmark_of(table.data_set) for table in tables):
         parts.append(source_note() + "\n")
     return "\n".join(parts)
+
+
+def aligned(tables: Sequence[ScoreTable]) -> str:
+    """Every data set as columns under each other, for a terminal; measures under their keys, notes left to Markdown."""
+    widest = max((len(row.method) for table in tables for row in table.rows), default=0)
+    parts = []
+    for table in tables:
+        title = f"{table.data_set} ({table.count} maps)"
+        width = max(widest, len(title))
+        grid = [[title, *KEYS]]
+        cells = printed_cells(table, KEYS, lambda text: text)
+        grid += [[row.method, *line] for row, line in zip(table.rows, cells, strict=True)]
+        parts.append("\n".join(f"{name:<{width}}" + "".join(f"{cell:>7}" for cell in rest) for name, *rest in grid))
+    return "\n\n".join(parts)
 
 
 def comma_separated(tables: Sequence[ScoreTable]) -> str:

@@ -101,7 +101,7 @@ class Clip:
             raise VideoError(f"{source}: no {kind} that OpenCV {cv2.__version__} can read, or without a whole frame.")
         height, width = self._first.pixels.shape[:2]
         self.size = (height, width)
-        self.seconds = None if self.camera else _seconds(source) or self._counted()
+        self.seconds = None if self.camera else _seconds(source, self.rate) or self._counted()
 
     @property
     def rate(self) -> float:
@@ -163,15 +163,18 @@ class Clip:
         return Frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), copies)
 
 
-def _seconds(source: str) -> float | None:
+def _seconds(source: str, rate: float) -> float | None:
     """Length of the picture track, by ffprobe where it is installed; OpenCV knows only that of the whole file, which
     longer sound stretches."""
     if shutil.which("ffprobe") is None:
         return None
-    fields = ["-select_streams", "v:0", "-show_entries", "stream=duration:stream_tags=DURATION", "-of", "json"]
-    ended = subprocess.run(["ffprobe", "-v", "error", *fields, source], capture_output=True, check=False)
-    streams = json.loads(ended.stdout or "{}").get("streams") or [{}]
-    told = streams[0].get("duration") or streams[0].get("tags", {}).get("DURATION")
+    fields = ["-select_streams", "v:0", "-show_entries", "stream=nb_frames,duration:stream_tags=DURATION"]
+    command = ["ffprobe", "-v", "error", *fields, "-of", "json", source]
+    ended = subprocess.run(command, capture_output=True, check=False)
+    stream = next(iter(json.loads(ended.stdout or "{}").get("streams", [])), {})
+    if "nb_frames" in stream:  # counted; a duration may be no more than a guess by the size of the file
+        return int(stream["nb_frames"]) / rate
+    told = stream.get("duration") or stream.get("tags", {}).get("DURATION")
     if told is None:
         return None
     hours, minutes, seconds = ["0", "0", *told.split(":")][-3:]  # 4.0 or 00:00:04.023

@@ -9,7 +9,7 @@ import pytest
 from utils.latex import escape, latex
 from utils.metrics import KEYS, Measures
 from utils.table1 import benchmark_of, paper_rows, table1
-from utils.tables import comma_separated, markdown, score_table, short
+from utils.tables import aligned, comma_separated, markdown, score_table, short
 
 GOOD = Measures(*(0.05, *(0.9 + i / 1000 for i in range(9))))
 POOR = Measures(*(0.25, *(0.3 + i / 1000 for i in range(9))))
@@ -92,6 +92,20 @@ def test_best_is_judged_as_printed_and_only_where_there_is_a_choice():
     close = score_table("mine", 9, {"a": GOOD, "b": Measures(*(value + 1e-5 for value in vars(GOOD).values()))})
     assert markdown([close]).count("**.050**") == 2
     assert "**" not in markdown([score_table("mine", 9, {"a": GOOD})])
+
+
+def test_aligned_columns_stand_under_each_other(table):
+    blocks = aligned([table, score_table("a data set with a long name", 7, {"lite": GOOD})]).split("\n\n")
+    lines = blocks[0].splitlines()
+    assert lines[0].split() == ["ECSSD-250", "(250", "maps)", *KEYS]
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].split() == ["lite", *(short(value) for value in vars(GOOD).values())]
+    paper = next(line for line in lines if line.startswith("Auto-MSFNet, ResNet-50 (Table 1)"))
+    for key, value in {"mae": ".033", "wfm": ".916", "adpf": ".929", "adpe": ".954"}.items():
+        end = lines[0].index(key) + len(key)
+        assert paper[end - 7 : end].strip() == value
+    assert len({len(line) for line in blocks[1].splitlines()}) == 1
+    assert aligned([]) == ""
 
 
 def test_latex_is_booktabs_with_even_rows(table):
