@@ -6,14 +6,16 @@ inferred from the tables of the methods that it compares: adaptive F, weighted F
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import cv2
-import joblib
 import numpy as np
+from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -23,8 +25,9 @@ from utils.errors import UserError
 from utils.maps import MapError, ScorePair, read_map
 from utils.pysod import Array, measure
 
-CHUNK = 8  # maps that a worker gets at a time
-WORTH_A_POOL = 64  # for fewer maps, starting processes costs more than it saves
+CHUNK = 4  # maps that a worker gets at a time
+WORTH_A_POOL = 100  # for fewer maps, starting processes costs more than it saves
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of a worker: one each
 
 
 @dataclass(frozen=True)
@@ -195,23 +198,49 @@ def _results(pairs: Sequence[ScorePair], workers: int | None, resize: bool) -> I
     """What each pair gave, in order: its numbers, or the reason why there are none."""
     if workers is None:
         workers = usable_cores() if len(pairs) >= WORTH_A_POOL else 1
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
     if workers == 1:
-        yield from (_score(pair, resize) for pair in pairs)
-        return
-    chunks = (pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK))
+        return chain.from_iterable(_score_chunk(chunk, resize) for chunk in chunks)
+    return _pooled(chunks, workers, resize)
+
+
+def _pooled(chunks: Sequence[Sequence[ScorePair]], workers: int, resize: bool) -> Iterator[ScoredMap | str]:
+    """The chunks' results in order. This process is one of the workers: it scores while the others still start.
+
+    loky's processes are fresh ones, so they are safe beside threads, and they do not import the calling script (and
+    PyTorch with it).
+    """
+    executor = get_reusable_executor(max_workers=workers - 1, env=dict.fromkeys(_THREADS, "1"))
+    todo = deque(enumerate(chunks))
+    waiting: dict[int, Future[list[ScoredMap | str]]] = {}
+    done: dict[int, list[ScoredMap | str]] = {}
     try:
-        # loky starts fresh processes, safe beside threads, that do not import the calling script (and
-        # PyTorch).
-        with joblib.parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
-            pool = joblib.Parallel(return_as="generator", pre_dispatch="3*n_jobs")
-            results = pool(joblib.delayed(_score_chunk)(chunk, resize) for chunk in chunks)
-            yield from chain.from_iterable(cast(Iterator[list[ScoredMap | str]], results))
+        for number in range(len(chunks)):
+            while number not in done:
+                while todo and len(waiting) < 2 * (workers - 1):
+                    given, chunk = todo.popleft()
+                    waiting[given] = executor.submit(_score_in_worker, chunk, resize)
+                if todo:
+                    own, chunk = todo.popleft()
+                    done[own] = _score_chunk(chunk, resize)
+                elif number in waiting:
+                    waiting[number].result()
+                for given in [given for given, future in waiting.items() if future.done()]:
+                    done[given] = waiting.pop(given).result()
+            yield from done.pop(number)
     except TerminatedWorkerError as error:
         raise MapError("a scoring process was killed, perhaps for want of memory. Use fewer workers.") from error
+    finally:
+        for future in waiting.values():
+            future.cancel()
+
+
+def _score_in_worker(pairs: Sequence[ScorePair], resize: bool) -> list[ScoredMap | str]:
+    cv2.setNumThreads(1)
+    return _score_chunk(pairs, resize)
 
 
 def _score_chunk(pairs: Sequence[ScorePair], resize: bool) -> list[ScoredMap | str]:
-    cv2.setNumThreads(1)
     return [_score(pair, resize) for pair in pairs]
 
 

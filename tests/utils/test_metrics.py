@@ -60,7 +60,7 @@ def test_workers_do_not_import_the_calling_script(bench, tmp_path, root):
     )
     log = tmp_path / "log"
     done = subprocess.run(
-        [sys.executable, script, root, bench, log], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, script, root, bench, log], capture_output=True, text=True, check=True, timeout=900
     )
     assert done.stdout.strip() == "16"
     assert log.read_text() == "imported "
@@ -138,9 +138,9 @@ def test_memory_does_not_grow_with_the_pictures(bench):
         return largest
 
     peak(1)
-    few, many = peak(1), peak(9)
-    # 64 maps more: their rows and two curves each, not their pictures (64 x 64 bytes, and eight times that as floats).
-    assert (many - few) / 64 < 6_000
+    few, many = peak(1), peak(4)
+    # 24 maps more: their rows and two curves each, not their pictures (64 x 64 bytes, and eight times that as floats).
+    assert (many - few) / 24 < 6_000
 
 
 def test_nothing_to_score():
