@@ -1,0 +1,57 @@
+"""Held-out scores of a trained network at several input sizes, and the choice of one.
+
+    python benchmarks/input_size.py --data DUTS-TR [--weights lite] [--sizes 224 256] [--write FILE]
+
+The pictures are those that train.py held out (`--held_out`, `--seed`), so nothing is chosen on a benchmark. `--write`
+stores the network with the size of the best weighted F. Prints a table; the last line is JSON.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.datasets import EpochBatches, SaliencyDataset, make_loader, split_pairs
+from data.layouts import find_pairs
+from data.transforms import EvalTransform
+from utils.checkpoint import load_network, save_weights
+from utils.device import choose_device, choose_precision, keep_memory
+from utils.errors import exit_on_user_error
+from utils.validation import validate
+
+
+def main() -> int:
+    """Validates at every size."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="the data set that was trained on")
+    parser.add_argument("--weights", default="lite")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256])
+    parser.add_argument("--held_out", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="a .safetensors for the network with the best size")
+    options = parser.parse_args()
+    keep_memory()
+    device = choose_device("auto")
+    loaded = load_network(options.weights)
+    network = loaded.network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    _, held_out = split_pairs(find_pairs(options.data), options.held_out, options.seed)
+    record: dict[int, dict[str, float]] = {}
+    print("| pixels | pictures | weighted F | max F | MAE |\n| --- | --- | --- | --- | --- |")
+    for size in options.sizes:
+        loader = make_loader(SaliencyDataset(held_out, EvalTransform()), EpochBatches(len(held_out), 16, [size]))
+        scores = record[size] = validate(network, loader, device, choose_precision("auto", device))
+        cells = " | ".join(f"{scores[key]:.4f}" for key in ("wfm", "maxfm", "mae"))
+        print(f"| {size} | {len(held_out)} | {cells} |")
+    best = max(record, key=lambda size: record[size]["wfm"])
+    if options.write:
+        save_weights(options.write, loaded.network, loaded.config, best, {"held_out": record[best]})
+    print(json.dumps({"best": best, **{str(size): scores for size, scores in record.items()}}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_on_user_error(main))
