@@ -85,8 +85,7 @@ def test_sheet_shows_every_panel(count):
     """Every panel has a value of its own; all of them are found on the sheet."""
     values = np.arange(10, 10 + 2 * count, dtype=np.uint8).reshape(count, 2)
     rows = [
-        SheetRow(f"picture {i}", [np.full((30, 40, 3), a), np.full((40, 30), b)])
-        for i, (a, b) in enumerate(values)
+        SheetRow(f"picture {i}", [np.full((30, 40, 3), a), np.full((40, 30), b)]) for i, (a, b) in enumerate(values)
     ]
     sheet = contact_sheet(["picture", "map"], rows)
     assert sheet.dtype == np.uint8 and sheet.ndim == 3
