@@ -35,7 +35,7 @@ from utils.report.selection import KINDS, RANKED_BY, select
 from utils.report.sheets import draw_sheet
 from utils.score_files import write_csv, write_json
 from utils.statistics import RESAMPLES
-from utils.tables import comma_separated, markdown
+from utils.tables import aligned, comma_separated, markdown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_tables(evaluated, comparisons, options.out)
     write_figures(evaluated, options.pictures, options.rank_by, options.out)
     write_page(evaluated, comparisons, options.pictures, options.out / "index.html", rank_by=options.rank_by)
-    print(markdown([each.table() for each in evaluated]))
+    print(aligned([each.table() for each in evaluated]))
     print(f"written: {options.out}/ (open {options.out / 'index.html'})")
     return 0
 

@@ -66,7 +66,7 @@ def test_one_method_alone(bench, tmp_path, capsys):
     assert not (tmp_path / "comparisons.csv").exists()
     assert not (tmp_path / "sheets").exists()
     assert (tmp_path / "index.html").exists()
-    assert "| good | ." in capsys.readouterr().out
+    assert "mine (8 maps)" in capsys.readouterr().out
 
 
 @pytest.fixture

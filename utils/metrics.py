@@ -66,6 +66,13 @@ LABELS: dict[str, str] = {
 }
 """What each measure is called in tables: name and variant."""
 
+BOUNDARY_NOTE = (
+    "Adaptive MSIoU, as the library defines it, is the share of the mask's boundary that the map's boundary meets, "
+    "averaged over cells of 1 to 512 pixels. Boundaries where there is no object cost nothing: read it beside the "
+    "other measures."
+)
+"""What the boundary measure does not see."""
+
 MEANS = ("mae", "sm", "wfm", "adpf", "adpe", "msiou")
 """Measures whose data-set value is the mean over the maps; the others are read off the averaged curves."""
 

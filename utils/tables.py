@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from utils.metrics import KEYS, LABELS, LOWER_IS_BETTER, Measures
+from utils.metrics import BOUNDARY_NOTE, KEYS, LABELS, LOWER_IS_BETTER, Measures
 from utils.table1 import benchmark_of, paper_rows, table1
 
 Interval = tuple[float, float]
@@ -79,6 +79,7 @@ def markdown(tables: Sequence[ScoreTable]) -> str:
     parts = [_markdown_table(table) for table in tables]
     if any(benchmark_of(table.data_set) for table in tables):
         parts.append(source_note() + "\n")
+    parts.append(BOUNDARY_NOTE + "\n")
     return "\n".join(parts)
 
 

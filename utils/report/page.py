@@ -23,10 +23,11 @@ from tqdm import tqdm
 from utils.comparison import CORRECTION, Comparison, signed, small
 from utils.evaluation import Evaluated
 from utils.files import replace_text
-from utils.metrics import KEYS, LABELS, LOWER_IS_BETTER
+from utils.metrics import BOUNDARY_NOTE, KEYS, LABELS, LOWER_IS_BETTER
 from utils.report.curves import draw_curves, inline_svg
 from utils.report.selection import KINDS, RANKED_BY, select
 from utils.report.sheets import tiles
+from utils.table1 import benchmark_of
 from utils.tables import short, source_note
 
 BUDGET = 10_000_000  # characters of pictures; with curves and tables the page stays well below 15 MB
@@ -75,7 +76,10 @@ def write_page(
         kinds=KINDS,
         rank_by=typeset(LABELS[rank_by]),
         library=f"pysodmetrics {version('pysodmetrics')}",
-        source=source_note(),
+        notes=[
+            *([source_note()] if any(benchmark_of(each.data_set.name) for each in evaluated) else []),
+            BOUNDARY_NOTE,
+        ],
         methods=list(dict.fromkeys(method for each in evaluated for method in each.scores)),
         total=sum(len(each.data_set.pairs) for each in evaluated),
         viewer={
