@@ -1,0 +1,101 @@
+"""What every engine promises, and what they have in common."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
+EnginePrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+INSTALL = "pip install -r requirements-deploy.txt"
+
+
+class EngineError(UserError):
+    """An engine or a precision that is not to be had here."""
+
+
+class Engine(Protocol):
+    """A network that is ready to run, whatever runs it.
+
+    Attributes:
+        name: `torch`, `onnxruntime` or `openvino`.
+        precision: `fp32`, `bf16`, `fp16` or `int8`.
+        device: where it computes.
+        size: side S of its input.
+        streams: how many threads it was built to be called by at once.
+        batch: pictures a call at which it is fastest.
+        reason: why this one, in a clause.
+    """
+
+    name: str
+    precision: str
+    device: torch.device
+    size: int
+    streams: int
+    batch: int
+    reason: str
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of P1. Safe to call from several threads at once.
+
+        Shapes:
+            images: (B, 3, S, S) float32, normalised, on the CPU.
+            returns: (B, 1, S, S) float32, on the CPU.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the processor is divided: `streams` calls at once, each with `threads` threads."""
+
+    streams: int
+    threads: int
+
+    @classmethod
+    def of(cls, streams: int) -> "Share":
+        """Divides the threads that PyTorch would use."""
+        return cls(streams, max(1, torch.get_num_threads() // streams))
+
+
+def require(module: str, wanted: str) -> ModuleType:
+    """Imports an optional package.
+
+    Args:
+        module: its name.
+        wanted: the option that needs it, as the user gave it.
+
+    Raises:
+        EngineError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise EngineError(f"{wanted}: needs the package {module} ({error}). Run {INSTALL}, or take another.") from None
+
+
+def installed(module: str) -> bool:
+    """Whether an optional package is there."""
+    return importlib.util.find_spec(module) is not None
+
+
+def version(package: str) -> str:
+    """The version of an installed package."""
+    return importlib.metadata.version(package)
+
+
+def check_images(images: Tensor, size: int) -> None:
+    """Raises EngineError unless images are (B, 3, size, size)."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+        raise EngineError(
+            f"images {tuple(images.shape)}: this engine was built for (B, 3, {size}, {size}). "
+            f"Prepare them at {size}, or build the engine for their size."
+        )

@@ -1,0 +1,168 @@
+"""Which engine runs: the one that was asked for, or the fastest whose maps hold on this machine."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import data
+from data.image_io import read_image
+from data.transforms import prepare_image
+from utils.checkpoint import LoadedNetwork
+from utils.device import DeviceError, banner
+from utils.engines import cache
+from utils.engines.base import Engine, EngineError, EngineName, EnginePrecision, installed, version
+from utils.engines.onnx_engine import OnnxEngine
+from utils.engines.openvino_engine import OpenVinoEngine
+from utils.engines.torch_engine import TorchEngine
+
+TOLERANCE = 0.001
+"""Mean absolute difference from the float32 maps, over the sample photographs, that `auto` takes."""
+
+_CPU = torch.device("cpu")
+_RUNS = 3
+
+
+def build_engine(
+    loaded: LoadedNetwork,
+    engine: EngineName = "auto",
+    precision: EnginePrecision = "auto",
+    device: torch.device = _CPU,
+    size: int | None = None,
+    calibration: Sequence[Tensor] = (),
+    streams: int = 1,
+) -> Engine:
+    """The engine of that name; `auto` takes the fastest that is installed and whose maps hold.
+
+    Args:
+        loaded: the network; left as it is.
+        engine: which one.
+        precision: `auto` takes bfloat16 where the processor computes in it.
+        device: only PyTorch computes on others than the CPU.
+        size: side S of the input; that of the training if None.
+        calibration: prepared pictures, each (3, S, S); int8 is calibrated on them.
+        streams: how many threads will call at once; 1 is for the shortest wait.
+
+    Raises:
+        EngineError, DeviceError: what was asked for by name is not to be had here.
+    """
+    wanted = _Wanted(loaded, precision, device, loaded.size if size is None else size, tuple(calibration), streams)
+    if engine != "auto":
+        return wanted.build(engine, precision)
+    if device.type != "cpu":
+        return _because(wanted.build("torch", precision), f"the only one for {device.type}")
+    return _remembered(wanted)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    loaded: LoadedNetwork
+    precision: EnginePrecision
+    device: torch.device
+    size: int
+    calibration: tuple[Tensor, ...]
+    streams: int
+
+    def build(self, engine: EngineName, precision: EnginePrecision) -> Engine:
+        """That engine in that precision."""
+        if engine == "torch":
+            return TorchEngine(self.loaded.network, self.size, precision, self.device, self.streams)
+        if self.device.type != "cpu":
+            raise EngineError(
+                f"--engine {engine}: computes on the CPU, but the device is {self.device.type}. "
+                f"Use --engine torch, or --device cpu."
+            )
+        make = OpenVinoEngine if engine == "openvino" else OnnxEngine
+        return make(self.loaded, self.size, precision, self.streams, self.calibration)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    engine: Engine
+    milliseconds: float  # a picture
+    difference: float  # mean absolute, from float32 maps
+
+    def __str__(self) -> str:
+        return f"{self.engine.name} {self.engine.precision} {self.milliseconds:.1f}"
+
+
+def _remembered(wanted: _Wanted) -> Engine:
+    """The choice that was made before for this network on this machine, or a new one."""
+    made: list[Engine] = []
+
+    def choose(folder: Path) -> None:
+        made.append(_fastest(wanted))
+        record = {"engine": made[0].name, "precision": made[0].precision, "reason": made[0].reason}
+        (folder / "choice.json").write_text(json.dumps(record), encoding="utf-8")
+
+    packages = [(name, version(name)) for name in ("torch", "openvino", "onnxruntime", "onnx") if installed(name)]
+    pictures = cache.digest(image.contiguous().numpy().tobytes() for image in wanted.calibration)
+    machine = (banner(_CPU, wanted.precision), wanted.streams, TOLERANCE)
+    name = cache.key("choice", wanted.loaded.sha256, wanted.size, pictures, packages, machine)
+    folder = cache.cached(name, choose)
+    if made:
+        return made[0]
+    record = json.loads((folder / "choice.json").read_text(encoding="utf-8"))
+    return _because(wanted.build(record["engine"], record["precision"]), record["reason"])
+
+
+def _fastest(wanted: _Wanted) -> Engine:
+    """Tries all that is installed on the sample photographs."""
+    images = _photographs(wanted.size)
+    with torch.inference_mode():
+        truth = torch.cat([wanted.loaded.network(image).p1 for image in images.split(1)]).sigmoid()
+    optional: tuple[EngineName, ...] = ("openvino", "onnxruntime")
+    names: list[EngineName] = ["torch", *(name for name in optional if installed(name))]
+    trials = [trial for name in names for trial in _trials(wanted, name, images, truth)]
+    good = sorted((t for t in trials if t.difference <= TOLERANCE), key=lambda trial: trial.milliseconds)
+    if not trials:
+        raise EngineError(f"--precision {wanted.precision}: none of {', '.join(names)} has it here. Use auto or fp32.")
+    if not good:
+        best = min(trials, key=lambda trial: trial.difference)
+        raise EngineError(
+            f"--precision {wanted.precision}: the maps differ from float32's by {best.difference:.4f} on average, more "
+            f"than {TOLERANCE}. Name the engine to take it nevertheless (--engine {best.engine.name}), or use auto."
+        )
+    chosen, others = good[0], [str(trial) for trial in trials if trial is not good[0]]
+    beside = f" ({', '.join(others)})" if others else ""
+    reason = f"{chosen.milliseconds:.1f} ms a picture here{beside}, maps within {chosen.difference:.5f} of float32's"
+    return _because(chosen.engine, reason)
+
+
+def _trials(wanted: _Wanted, name: EngineName, images: Tensor, truth: Tensor) -> list[_Trial]:
+    """An engine at its fastest; in float32 too if its maps do not hold there and the precision is left open."""
+    try:
+        trial = _try(wanted.build(name, wanted.precision), images, truth)
+        if trial.difference > TOLERANCE and wanted.precision == "auto":
+            return [trial, _try(wanted.build(name, "fp32"), images, truth)]
+    except (EngineError, DeviceError):
+        if wanted.precision == "int8" and not wanted.calibration:
+            raise
+        return []
+    return [trial]
+
+
+def _try(engine: Engine, images: Tensor, truth: Tensor) -> _Trial:
+    difference = (engine(images).sigmoid() - truth).abs().mean().item()
+    part = images[: engine.batch]
+    times: list[float] = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        engine(part)
+        times.append(time.perf_counter() - start)
+    return _Trial(engine, 1000 * min(times) / len(part), difference)
+
+
+def _photographs(size: int) -> Tensor:
+    """The sample photographs, prepared: (B, 3, S, S)."""
+    folder = Path(data.__file__).parent / "samples"
+    return torch.stack([prepare_image(read_image(path), size) for path in sorted(folder.glob("*.jpg"))])
+
+
+def _because(engine: Engine, reason: str) -> Engine:
+    engine.reason = reason
+    return engine

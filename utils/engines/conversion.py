@@ -1,0 +1,108 @@
+"""Folded networks as ONNX and as OpenVINO models, and their quantisation to int8."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from net.deploy import HEAD
+from utils.engines.base import EngineError, require
+
+OPSET = 20
+_CALIBRATION = 300  # NNCF's own default: more pictures change little
+# Small and decisive: the logits' convolution, and the attention's own small layers. They stay in floating point.
+_SPARED = (HEAD, "gate")
+
+
+def to_onnx(network: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], dynamic: dict[str, Any]) -> Any:
+    """Exports with PyTorch's dynamo exporter.
+
+    Args:
+        network: what to export, in eval mode.
+        inputs: an example of each input by name.
+        outputs: names of what it returns.
+        dynamic: as `dynamic_shapes` of torch.onnx.export, by input.
+
+    Returns:
+        an onnx.ModelProto.
+
+    Raises:
+        EngineError: if onnx or onnxscript is not installed.
+    """
+    require("onnx", "ONNX")
+    require("onnxscript", "ONNX")
+    with _quiet():
+        program = torch.onnx.export(
+            network, tuple(inputs.values()), dynamo=True, opset_version=OPSET, input_names=list(inputs),
+            output_names=list(outputs), dynamic_shapes=dynamic, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    return program.model_proto
+
+
+def to_openvino(network: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str, Any]) -> Any:
+    """Converts by torch.export; arguments as `to_onnx`.
+
+    Returns:
+        an openvino.Model.
+
+    Raises:
+        EngineError: if openvino is not installed.
+    """
+    openvino = require("openvino", "OpenVINO")
+    with _quiet():
+        exported = torch.export.export(network, tuple(inputs.values()), dynamic_shapes=dynamic, strict=False)
+        model = openvino.convert_model(exported)
+    for port, name in zip(model.inputs, inputs, strict=True):
+        port.get_tensor().set_names({name})
+    return model
+
+
+def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
+    """Post-training quantisation to int8, by NNCF.
+
+    Args:
+        model: an openvino.Model or onnx.ModelProto.
+        samples: what the model takes, one a picture: arrays, or dictionaries of them by the input's name.
+        wanted: the option that asked for it, as the user gave it.
+
+    Raises:
+        EngineError: if there are no samples, or NNCF is not installed.
+    """
+    if not samples:
+        raise EngineError(
+            f"{wanted}: int8 is calibrated on pictures, and there are none. Give a folder of photographs."
+        )
+    nncf = require("nncf", wanted)
+    with _quiet():
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(samples)),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=min(len(samples), _CALIBRATION),
+            ignored_scope=nncf.IgnoredScope(patterns=[f".*{name}_.*" for name in _SPARED], validate=False),
+        )
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a model: an .onnx, or an .xml and the .bin beside it."""
+    return sum(part.stat().st_size for part in (path, path.with_suffix(".bin")) if part.is_file())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporters' own chatter off the user's screen; errors pass."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
