@@ -1,14 +1,18 @@
 """Images a second and peak memory of a training step: ours against the loop that a reader would write first.
 
-    python benchmarks/training.py                     lite and published ResNet-50 network
-    python benchmarks/training.py --networks lite     one of them
+    python benchmarks/training.py --data DUTS-TR                     lite and published ResNet-50 network
+    python benchmarks/training.py --data DUTS-TR --networks lite     one of them
 
 Variants, each in a process of its own, alternated:
     float32   contiguous, float32: the plain loop
     bf16      bfloat16 autocast, channels last: what the PyTorch documentation advises
     ours      bf16 as well, `net.cpu_kernels.accelerate` and `utils.device.keep_memory`: what train.py does
 Both bf16 variants need a CPU with bfloat16 units; without them they run in float32, and the table says so.
-The loss and the optimizer are the same in all. Last line: JSON.
+The loss and the optimizer are the same in all.
+
+Then the first batches of a real epoch of the ResNet-50 network, read and augmented by two worker processes, and the
+share of that time in which the loop waited for its next batch, the start of the workers included. Last line: JSON,
+`speedup` of images/s over the plain loop and `data_wait`, that share, both of the ResNet-50 network.
 """
 
 import argparse
@@ -16,16 +20,22 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from net.auto_msfnet import NetworkConfig, build_network
+from data.datasets import EpochBatches, SaliencyDataset, make_loader
+from data.layouts import find_pairs
+from data.synthetic import write_scenes
+from data.transforms import TrainTransform
+from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
 from net.cpu_kernels import accelerate
 from net.losses import LossConfig, saliency_loss
 from utils.device import autocast, banner, choose_precision, keep_memory
@@ -39,87 +49,171 @@ NETWORKS = {  # network, batch, side in pixels
 }
 TABLE = Path(__file__).with_suffix(".md")
 CPU = torch.device("cpu")
+Results = dict[tuple[str, str], list[dict[str, float]]]
+
+
+WORKERS = 2
+COLUMNS = ["network", "batch", "pixels", "variant", "images/s", "against float32", "against bf16", "peak memory, MiB"]
+
+
+class Step:
+    """One training step of one variant, the same code for all of them but for what the variant names.
+
+    Args:
+        network: a key of `NETWORKS`.
+        variant: one of `VARIANTS`.
+    """
+
+    def __init__(self, network: str, variant: str) -> None:
+        self.config, self.batch, self.side = NETWORKS[network]
+        self.precision = "fp32" if variant == "float32" else choose_precision("auto", CPU)
+        self.layout = torch.contiguous_format if variant == "float32" else torch.channels_last
+        if variant == "ours":
+            keep_memory()
+        torch.manual_seed(0)
+        self.network: AutoMSFNet = build_network(self.config).to(memory_format=self.layout).train()  # pyright: ignore[reportCallIssue]
+        if variant == "ours":
+            accelerate(self.network)
+        self.optimizer = build_optimizer(self.network, OptimConfig())
+
+    def __call__(self, image: Tensor, mask: Tensor) -> None:
+        """Forward, loss, backward, update: image (B, 3, S, S), mask (B, 1, S, S)."""
+        image = image.to(memory_format=self.layout)
+        with autocast(CPU, self.precision):
+            logits = self.network(image)
+        loss = saliency_loss(logits, mask, LossConfig()).total
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
 
 
 def main() -> int:
-    """Runs every variant of every network in turn and writes the table."""
+    """Runs every variant of every network in turn, then the part of an epoch, and writes the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--data", type=Path, help="pictures and masks of the real epoch; generated ones without it")
     parser.add_argument("--rounds", type=int, default=3, help="how often the variants take turns")
-    parser.add_argument("--steps", type=int, default=4, help="steps of a turn, after two that do not count")
+    parser.add_argument("--steps", type=int, default=3, help="steps of a turn, after two that do not count")
+    parser.add_argument("--batches", type=int, default=24, help="how far to go into the real epoch")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "VARIANT"), help=argparse.SUPPRESS)
+    parser.add_argument("--epoch", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        network, variant = options.one
-        print(json.dumps(measure(network, variant, options.steps)))
-        return 0
-    turns = [(network, variant) for _ in range(options.rounds) for network in options.networks for variant in VARIANTS]
-    results: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for network, variant in tqdm(turns, disable=None):
-        command = [sys.executable, __file__, "--one", network, variant, "--steps", str(options.steps)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        results.setdefault((network, variant), []).append(json.loads(done.stdout.splitlines()[-1]))
-    report(options.networks, results)
+        print(json.dumps(measure(*options.one, options.steps)))
+    elif options.epoch:
+        print(json.dumps(measure_epoch(options.data, options.batches)))
+    else:
+        report(options.networks, take_turns(options.networks, options.rounds, options.steps), wait_for_data(options))
     return 0
+
+
+def take_turns(networks: list[str], rounds: int, steps: int) -> Results:
+    """Measures every variant of every network once a round, each in a process of its own."""
+    turns = [(network, variant) for _ in range(rounds) for network in networks for variant in VARIANTS]
+    results: Results = {}
+    for network, variant in tqdm(turns, disable=None):
+        results.setdefault((network, variant), []).append(
+            in_own_process("--one", network, variant, "--steps", str(steps))
+        )
+    return results
+
+
+def in_own_process(*arguments: str) -> dict[str, float]:
+    """Runs this file with these arguments and returns the JSON that it printed last."""
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(network: str, variant: str, steps: int) -> dict[str, float]:
     """Median seconds of a step and this process's peak memory in MiB."""
-    config, batch, side = NETWORKS[network]
-    precision = "fp32" if variant == "float32" else choose_precision("auto", CPU)
-    layout = torch.contiguous_format if variant == "float32" else torch.channels_last
-    if variant == "ours":
-        keep_memory()
-    torch.manual_seed(0)
-    model = build_network(config).to(memory_format=layout).train()  # pyright: ignore[reportCallIssue]
-    if variant == "ours":
-        accelerate(model)
-    optimizer = build_optimizer(model, OptimConfig())
-    image = torch.randn(batch, 3, side, side).to(memory_format=layout)
-    mask = (torch.rand(batch, 1, side, side) > 0.7).float()
+    step = Step(network, variant)
+    image = torch.randn(step.batch, 3, step.side, step.side).to(memory_format=step.layout)
+    mask = (torch.rand(step.batch, 1, step.side, step.side) > 0.7).float()
     seconds: list[float] = []
     for _ in range(steps + 2):
         begin = time.perf_counter()
-        with autocast(CPU, precision):
-            logits = model(image)
-        loss = saliency_loss(logits, mask, LossConfig()).total
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        step(image, mask)
         seconds.append(time.perf_counter() - begin)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": median(seconds[2:]), "memory_mib": memory}
 
 
-def report(networks: list[str], results: dict[tuple[str, str], list[dict[str, float]]]) -> None:
+def wait_for_data(options: argparse.Namespace) -> dict[str, float]:
+    """The part of a real epoch, on the data that was named or on generated scenes of DUTS-TR's usual size."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.data or write_scenes(folder, count=8 * options.batches, size=400)
+        return in_own_process("--epoch", "--data", str(root), "--batches", str(options.batches))
+
+
+def measure_epoch(root: Path, count: int) -> dict[str, float]:
+    """Seconds of the first batches of an epoch of the ResNet-50 network, and those of them spent waiting for data."""
+    step = Step("resnet50", "ours")
+    pairs = find_pairs(root)
+    batches = EpochBatches(len(pairs), step.batch, [step.side], drop_last=True)
+    loader = make_loader(SaliencyDataset(pairs, TrainTransform()), batches, WORKERS)
+    begin, waited, done = time.perf_counter(), 0.0, 0
+    reader = iter(loader)
+    while done < min(count, batches.per_epoch):
+        asked = time.perf_counter()
+        batch = next(reader)
+        waited += time.perf_counter() - asked
+        step(batch.image, batch.mask)
+        done += 1
+    return {"seconds": time.perf_counter() - begin, "waited": waited, "batches": done, "pictures": len(pairs)}
+
+
+def report(networks: list[str], results: Results, epoch: dict[str, float]) -> None:
     """Prints and writes the table; the last line is JSON."""
     precision = choose_precision("auto", CPU)
+    rounds = len(next(iter(results.values())))
+    share = epoch["waited"] / epoch["seconds"]
     lines = [
         "# Training step",
         "",
-        f"`python benchmarks/training.py`; {banner(CPU, precision)}; medians over {len(next(iter(results.values())))} "
+        f"`python benchmarks/training.py`; {banner(CPU, precision)}; medians over {rounds} "
         f"turns, spread in brackets. The bf16 variants ran in {precision}.",
         "",
-        "| network | batch | pixels | variant | images/s | against float32 | peak memory, MiB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| {' | '.join(COLUMNS)} |",
+        "| --- " * len(COLUMNS) + "|",
+        *(row for network in networks for row in rows_of(network, results)),
+        "",
+        f"Of the first {epoch['batches']:.0f} batches of an epoch of the ResNet-50 network over "
+        f"{epoch['pictures']:.0f} pictures with {WORKERS} workers ({epoch['seconds']:.1f} s, their start included) the "
+        f"loop waited {epoch['waited']:.2f} s for data: {100 * share:.1f} %.",
     ]
-    record: dict[str, float] = {}
+    record = {"data_wait": round(share, 4)}
     for network in networks:
-        _, batch, side = NETWORKS[network]
-        speeds = {variant: [batch / turn["seconds"] for turn in results[network, variant]] for variant in VARIANTS}
-        for variant, values in speeds.items():
-            ratio = median(values) / median(speeds["float32"])
-            memory = median(turn["memory_mib"] for turn in results[network, variant])
-            lines.append(
-                f"| {network} | {batch} | {side} | {variant} | {median(values):.2f} ({min(values):.2f} to "
-                f"{max(values):.2f}) | {ratio:.2f} x | {memory:.0f} |"
-            )
-        ours = median(speeds["ours"])
-        record[f"{network}_speedup"] = round(ours / median(speeds["float32"]), 3)
-        record[f"{network}_over_bf16"] = round(ours / median(speeds["bf16"]), 3)
+        speeds = {variant: median(speeds_of(network, variant, results)) for variant in VARIANTS}
+        prefix = "" if network == "resnet50" else f"{network}_"
+        record[f"{prefix}speedup"] = round(speeds["ours"] / speeds["float32"], 3)
+        record[f"{prefix}over_bf16"] = round(speeds["ours"] / speeds["bf16"], 3)
+        record[f"{prefix}memory_mib"] = round(memory_of(network, "ours", results))
     replace_text(TABLE, "\n".join(lines) + "\n")
     print("\n".join(lines))
     print(json.dumps(record))
+
+
+def rows_of(network: str, results: Results) -> list[str]:
+    """Lines of the table for one network."""
+    _, batch, side = NETWORKS[network]
+    speeds = {variant: speeds_of(network, variant, results) for variant in VARIANTS}
+    plain, bf16 = median(speeds["float32"]), median(speeds["bf16"])
+    return [
+        f"| {network} | {batch} | {side} | {variant} | {median(values):.2f} ({min(values):.2f} to {max(values):.2f}) "
+        f"| {median(values) / plain:.2f} x | {median(values) / bf16:.2f} x "
+        f"| {memory_of(network, variant, results):.0f} |"
+        for variant, values in speeds.items()
+    ]
+
+
+def speeds_of(network: str, variant: str, results: Results) -> list[float]:
+    """Images/s of each turn."""
+    return [NETWORKS[network][1] / turn["seconds"] for turn in results[network, variant]]
+
+
+def memory_of(network: str, variant: str, results: Results) -> float:
+    """Peak memory in MiB, median of the turns."""
+    return median(turn["memory_mib"] for turn in results[network, variant])
 
 
 if __name__ == "__main__":
