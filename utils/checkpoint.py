@@ -92,9 +92,15 @@ def save_weights(
     write_beside(path, lambda part: save_file(tensors, part, metadata), durable=True)
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes a training checkpoint that `load_checkpoint` reads back, whole or not at all."""
-    write_beside(path, lambda part: torch.save(dict(state), part), durable=True)
+def save_checkpoint(path: Path, state: Mapping[str, Any], keep: Path | None = None) -> None:
+    """Writes a training checkpoint that `load_checkpoint` reads back, whole or not at all.
+
+    Args:
+        path: the file.
+        state: tensors and plain data.
+        keep: where to leave the checkpoint that stood at `path` before.
+    """
+    write_beside(path, lambda part: torch.save(dict(state), part), durable=True, keep=keep)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -12,7 +12,9 @@ class WriteError(UserError):
     """A file that cannot be written where it should be."""
 
 
-def write_beside(path: Path, write: Callable[[Path], object], durable: bool = False) -> None:
+def write_beside(
+    path: Path, write: Callable[[Path], object], durable: bool = False, keep: Path | None = None
+) -> None:
     """Lets `write` fill a temporary file beside `path` and renames it into place; missing folders are made.
 
     Args:
@@ -20,6 +22,7 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
         write: gets the temporary path, which has the suffix of `path`.
         durable: whether the content must be on the disk before the rename, so that a power cut leaves the old file
             or the new one. Slow, hence for checkpoints alone.
+        keep: where to leave what stood at `path` before.
 
     Raises:
         WriteError: if it cannot be written; what stood at `path` before is untouched.
@@ -29,14 +32,25 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
         if durable:
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
+            _sync(part)
+        if keep is not None and path.exists():
+            path.replace(keep)
         part.replace(path)
+        if durable and os.name == "posix":  # the names too: a folder is a file that can be synced
+            _sync(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         with suppress(OSError):  # where a file stands in the folder's place, there is nothing to clear away
             part.unlink()
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
         raise WriteError(f"{path}: cannot be written ({reason}). Free space or choose another folder.") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replace_bytes(path: Path, content: bytes) -> None:

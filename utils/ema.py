@@ -1,0 +1,87 @@
+"""A running average of a network's weights, which often scores better than the last weights.
+
+Source: Polyak and Juditsky 1992; the warm-up of the decay is TensorFlow's `ExponentialMovingAverage(num_updates)`.
+Why a warm-up: with a constant decay of .999 the random weights of step 0 still make up a third of the average a
+thousand steps later. With min(decay, (1 + t) / (10 + t)) the average always spans about the last ninth of the run
+until that reaches 1 / (1 - decay) steps.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+
+
+class AverageError(UserError):
+    """Settings of the average that can't work."""
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Whether and how weights are averaged. Not in the paper nor the released code; off by default.
+
+    Attributes:
+        decay: share of the old average that stays in a step, once warmed up; 0 turns averaging off. .999 spans the
+            last thousand steps.
+        warmup: the decay of step t is at most (1 + t) / (warmup + t); 10 as in TensorFlow, 1 is no warm-up.
+    """
+
+    decay: float = 0.0
+    warmup: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise AverageError(f"average.decay: {self.decay}, expected 0 (off) or more and less than 1, such as .999.")
+        if self.warmup < 1:
+            raise AverageError(f"average.warmup: {self.warmup}, expected 1 (no warm-up) or more, such as 10.")
+
+
+class Average:
+    """The running average of a network's weights and of its BatchNorm statistics.
+
+    Args:
+        network: what is averaged; the average begins as a copy of it.
+        config: decay and warm-up.
+    """
+
+    def __init__(self, network: nn.Module, config: AverageConfig) -> None:
+        self.config = config
+        self.steps = 0
+        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Moves towards the network's weights; once after every step of the optimizer."""
+        self.steps += 1
+        keep = min(self.config.decay, (1 + self.steps) / (self.config.warmup + self.steps))
+        now = network.state_dict()
+        moving = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.weights[name] for name in moving], [now[name] for name in moving], 1 - keep)
+        for name in now.keys() - set(moving):  # BatchNorm counts its batches: a number that has no average
+            self.weights[name].copy_(now[name])
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """The network has the averaged weights inside of the block, and its own again after it, to the bit."""
+        own = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on to the bit."""
+        return {"steps": self.steps, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts a saved average over this one."""
+        self.steps = int(state["steps"])
+        saved: Mapping[str, Tensor] = state["weights"]
+        for name, value in self.weights.items():
+            value.copy_(saved[name])

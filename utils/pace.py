@@ -1,0 +1,56 @@
+"""How fast a run goes and what it needs: images a second, peak memory, size of the steps."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Pace:
+    """Images a second since the last reading."""
+
+    def __init__(self) -> None:
+        self._since, self._images = time.perf_counter(), 0
+
+    def count(self, images: int) -> None:
+        """Adds images that are done."""
+        self._images += images
+
+    def read(self) -> float:
+        """Images a second since the last call, or since the beginning."""
+        now = time.perf_counter()
+        speed = self._images / max(now - self._since, 1e-9)
+        self._since, self._images = now, 0
+        return speed
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that this process had so far, in MiB: of the GPU on CUDA, else resident in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+class UpdateNorm:
+    """How far one step of the optimizer moves the weights. Copies them, hence not for every step.
+
+    Args:
+        parameters: before the step.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._before = [parameter.detach().clone() for parameter in self._parameters]
+
+    def __call__(self) -> float:
+        """Euclidean norm of what was added to all of them since."""
+        return norm([now.detach() - then for now, then in zip(self._parameters, self._before, strict=True)])
+
+
+def norm(tensors: Sequence[Tensor]) -> float:
+    """Euclidean norm of all of them together."""
+    return torch.stack([one.norm() for one in tensors]).norm().item()
