@@ -91,7 +91,8 @@ def build_network(config: NetworkConfig, encoder_weights: str | Path | None = No
     Raises:
         EncoderError, GenotypeError: if the config names what is not there.
     """
-    network = AutoMSFNet(encoders.build(config.encoder, encoder_weights), load(config.genotype), config.channels)
+    genotype = load(config.genotype)  # first: a mistake in it shows before weights are downloaded
+    network = AutoMSFNet(encoders.build(config.encoder, encoder_weights), genotype, config.channels)
     initialise(network)
     return network
 

@@ -6,6 +6,7 @@ Nothing that is loaded here can run code: safetensors holds tensors and text onl
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,6 +104,12 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], keep: Path | None = No
     write_beside(path, lambda part: torch.save(dict(state), part), durable=True, keep=keep)
 
 
+def _culprit(error: pickle.UnpicklingError) -> str:
+    """The name that the pickle asks for, out of PyTorch's long message."""
+    found = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
+    return f" ({found.group(1)})" if found else ""
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a training checkpoint, without running anything that it may hold.
 
@@ -113,8 +120,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, since it is no plain tensor file; loading it could run code "
-            f"({str(error).splitlines()[0]}). Convert it with torch.save(model.state_dict(), FILE) where you trust it."
+            f"{path}: refused, since it holds more than tensors and plain values{_culprit(error)}; loading it could run "
+            f"code. Where you trust it, save its weights alone: torch.save(model.state_dict(), FILE)."
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
