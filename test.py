@@ -4,6 +4,9 @@
     python test.py --images PATH --cutout                    one picture, or a folder whose tree is mirrored
     python test.py --data ECSSD=DIR PASCAL-S=DIR             benchmarks, scored beside the paper's Table 1
     python test.py --weights FILE.pth --data ECSSD=DIR       a checkpoint of the authors, recognised by itself
+    python test.py --images DIR --resume                     goes on with a run that was stopped
+    python test.py --images DIR --engine openvino --precision int8     what computes, and how finely
+    torchrun --nproc-per-node 4 test.py --images DIR         a large folder, shared out over processes or GPUs
     python test.py --video FILE --cutout                     a video; --video 0 is the first camera, Ctrl-C ends it
 
 Into `--out` go
@@ -22,28 +25,32 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from tqdm import tqdm
 
-from data.image_io import read_image, read_mask, write_png
+from data.image_io import ImageReadError, Pixels, read_image, read_mask, write_png
 from net.predictor import Predictor
 from utils.checkpoint import LoadedNetwork, load_network
 from utils.device import banner, choose_device, keep_memory
+from utils.distributed import Processes, join
+from utils.engines import EngineName, EnginePrecision
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.jobs import Job, Task, benchmark_job, check_places, folder_job
-from utils.mapmaker import DRAWN, MapMaker
+from utils.mapmaker import DRAWN, MapMaker, streams_for
 from utils.maps import ScorePair
 from utils.metrics import DatasetScores, score_maps, usable_cores
 from utils.named import named_folders
 from utils.pictures import SheetRow, contact_sheet
 from utils.pipeline import Failure
+from utils.resume import check_same_run, unfinished
 from utils.score_files import write_csv
 from utils.tables import aligned, markdown, score_table
 from utils.video import make_video
@@ -52,6 +59,7 @@ from utils.video_writer import has_ffmpeg
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
 SHEET_PICTURES = 12
+CALIBRATION_PICTURES = 100
 WORKERS = min(4, usable_cores())  # threads that read, and as many that write
 VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pillow", "pysodmetrics")
 
@@ -64,34 +72,76 @@ class Result:
     done: tuple[Task, ...]
     failures: tuple[Failure[Task], ...]
     seconds: float
+    kept: int = 0  # of `done`: maps that were there already
     scores: DatasetScores | None = None
     problem: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Finds the pictures, loads the network, writes maps, scores and sheets."""
+    """Finds the pictures, loads the network, writes maps, scores and sheets; alone or started by torchrun."""
     options = parse(arguments)
-    device = choose_device(options.device)
-    clip = None if options.video is None else Clip(options.video)
-    jobs = find_jobs(options) if clip is None else []
-    check_places(jobs, options.out)
-    loaded = load_network(options.weights)
-    predictor = Predictor.from_loaded(loaded, device, options.precision, options.size)
-    keep_memory()
-    print(
-        f"{loaded.source.stem} | {loaded.config.encoder} | {predictor.size} x {predictor.size} | batch {options.batch}"
-    )
-    print(banner(device, predictor.precision))
-    conditions = describe(loaded, predictor, options.batch)
-    if clip is not None:
-        return film(predictor, clip, options, conditions)
-    maker = MapMaker(predictor, options.out, drawn(options), options.batch, WORKERS)
-    results = [score(make_maps(maker, job), options.out) for job in jobs]
+    processes = join(choose_device(options.device))
+    try:
+        clip, jobs, predictor, conditions = processes.together(lambda: prepare(options, processes))
+        if clip is not None:
+            return film(predictor, clip, options, conditions)
+        maker = MapMaker(predictor, options.out, drawn(options), options.batch, WORKERS)
+        mine = [make_maps(maker, job, options.resume, processes) for job in jobs]
+        shares = processes.gather(mine)
+    finally:
+        processes.leave()
+    if not processes.first:
+        return 0  # the first process scores the maps of all and speaks for all
+    results = [score(merge(parts), options.out) for parts in zip(*shares, strict=True)]
     if options.sheet:
         for result in results:
             write_sheet(result, options.out)
     write_json(options.out, {**conditions, "jobs": [result_record(result) for result in results]})
-    return report(results, loaded.source.stem, options.out)
+    return report(results, Path(options.weights).stem, options.out)
+
+
+def prepare(
+    options: argparse.Namespace, processes: Processes
+) -> tuple[Clip | None, list[Job], Predictor, dict[str, Any]]:
+    """The video or the jobs, the predictor, and the conditions of the run, which are printed and written."""
+    clip = None if options.video is None else Clip(options.video)
+    jobs = find_jobs(options) if clip is None else []
+    check_places(jobs, options.out)
+    if clip is not None and processes.world > 1:
+        raise UserError("--video: frames can't be shared out over processes. Start it without torchrun.")
+    loaded = load_network(options.weights)
+    pictures = [task.image for job in jobs for task in job.tasks]
+    streams = streams_for(-(-len(pictures) // processes.world) if jobs else options.batch * torch.get_num_threads(),
+                          options.batch)  # fmt: skip
+    predictor = Predictor.from_loaded(
+        loaded, processes.device, options.precision, options.size, options.engine,
+        typical(options, pictures), streams,
+    )  # fmt: skip
+    keep_memory()
+    conditions = describe(loaded, predictor, options.batch)
+    if options.resume:
+        check_same_run(options.out, conditions)
+    shared = f" | {processes.world} processes" if processes.world > 1 else ""
+    processes.say(
+        f"{loaded.source.stem} | {loaded.config.encoder} | {predictor.size} x {predictor.size} | "
+        f"batch {options.batch}{shared}\n{conditions['device']}\n"
+        f"engine {predictor.engine.name}, {predictor.precision}: {predictor.engine.reason}"
+    )
+    if processes.first:
+        write_json(options.out, {**conditions, "jobs": []})  # what `--resume` compares with
+    return clip, jobs, predictor, conditions
+
+
+def typical(options: argparse.Namespace, pictures: Sequence[Path]) -> Iterator[Pixels]:
+    """Pictures that int8 is calibrated on: some from all over `--calibration`, or over the run itself."""
+    if options.precision != "int8":
+        return
+    if options.calibration is not None:
+        pictures = [task.image for task in folder_job(options.calibration).tasks]
+    step = max(1, -(-len(pictures) // CALIBRATION_PICTURES))
+    for path in pictures[::step]:
+        with suppress(ImageReadError):  # the run itself will tell
+            yield read_image(path)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -108,9 +158,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     source.add_argument("--video", metavar="FILE|0", help="a video, or the number of a camera")
     add("--out", type=Path, default=Path("runs/test"), metavar="DIR", help="folder for what is written")
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="default: auto")
-    add("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="auto: bf16 where it is fast")
+    add(
+        "--engine", default="auto", choices=get_args(EngineName), help="auto: the fastest installed that keeps the maps"
+    )
+    add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: bf16 where it is fast")
+    add(
+        "--calibration", type=Path, metavar="DIR", help="pictures that int8 is calibrated on; default: those of the run"
+    )
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
     add("--batch", type=int, help="pictures that the network takes at once (default: 8; of a video 4)")
+    add("--resume", action="store_true", help="keep the maps that are whole already")
     add("--overlay", action=switch, help="the object in front of a dimmed ground, outlined")
     add("--cutout", action="store_true", help="the object alone, RGBA")
     add("--sheet", action=switch, help=f"a sheet of at most {SHEET_PICTURES} pictures beside their maps")
@@ -119,8 +176,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.batch = 8 if options.video is None else 4
     if options.batch < 1:
         raise UserError(f"--batch {options.batch}: at least 1.")
-    if options.sheet and options.video is not None:
-        raise UserError("--sheet: a video has none. Leave it out.")
+    for name in ("sheet", "resume"):
+        if getattr(options, name) and options.video is not None:
+            raise UserError(f"--{name}: a video has none. Leave it out.")
     samples = options.images is None and options.data is None and options.video is None
     options.overlay = samples if options.overlay is None else options.overlay
     options.sheet = samples if options.sheet is None else options.sheet
@@ -139,16 +197,31 @@ def drawn(options: argparse.Namespace) -> list[str]:
     return [kind for kind in DRAWN if getattr(options, kind)]
 
 
-def make_maps(maker: MapMaker, job: Job) -> Result:
-    """Writes the maps of a job."""
+def make_maps(maker: MapMaker, job: Job, resume: bool, processes: Processes) -> Result:
+    """Writes this process's share of the maps of a job."""
     for note in job.notes:
-        print(f"note: {note}")
+        processes.say(f"note: {note}")
+    tasks = job.tasks[processes.rank :: processes.world]
+    todo = unfinished(tasks, maker.out, ["maps", *maker.drawn]) if resume else tasks
     begin = time.perf_counter()
-    with tqdm(total=len(job.tasks), desc=job.title, unit="picture", disable=None) as bar:
-        failures = maker.make(job.tasks, bar.update)
+    with tqdm(total=len(todo), desc=job.title, unit="picture", disable=None if processes.first else True) as bar:
+        failures = maker.make(todo, bar.update)
     seconds = time.perf_counter() - begin
     failed = {failure.item for failure in failures}
-    return Result(job, tuple(task for task in job.tasks if task not in failed), tuple(failures), seconds)
+    done = tuple(task for task in tasks if task not in failed)
+    return Result(job, done, tuple(failures), seconds, kept=len(tasks) - len(todo))
+
+
+def merge(parts: Sequence[Result]) -> Result:
+    """One job's results of all processes as one."""
+    done = {task for part in parts for task in part.done}
+    return Result(
+        parts[0].job,
+        tuple(task for task in parts[0].job.tasks if task in done),
+        tuple(failure for part in parts for failure in part.failures),
+        max(part.seconds for part in parts),
+        sum(part.kept for part in parts),
+    )
 
 
 def score(result: Result, out: Path) -> Result:
@@ -212,6 +285,7 @@ def describe(loaded: LoadedNetwork, predictor: Predictor, batch: int) -> dict[st
         "size": predictor.size,
         "batch": batch,
         "device": banner(predictor.device, predictor.precision),
+        "engine": predictor.engine.name,
         "precision": predictor.precision,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
@@ -229,6 +303,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "name": result.job.title,
         "source": str(result.job.root),
         "pictures": len(result.done),
+        "kept": result.kept,
         "failed": {str(failure.item.image): failure.reason for failure in result.failures},
         "seconds": round(result.seconds, 3),
         "scores": None if result.scores is None else asdict(result.scores.measures),
@@ -252,7 +327,9 @@ def report(results: Sequence[Result], method: str, out: Path) -> int:
         print(f"error: {problem}", file=sys.stderr)
     done, asked = sum(len(result.done) for result in results), sum(len(result.job.tasks) for result in results)
     seconds = sum(result.seconds for result in results)
-    print(f"{done} of {asked} pictures in {seconds:.1f} s, {done / seconds:.1f} pictures/s -> {out}/")
+    kept = sum(result.kept for result in results)
+    before = f" ({kept} were there before)" if kept else ""
+    print(f"{done} of {asked} pictures in {seconds:.1f} s, {(done - kept) / seconds:.1f} pictures/s{before} -> {out}/")
     return 1 if problems else 0
 
 

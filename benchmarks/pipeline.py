@@ -3,9 +3,9 @@
     python benchmarks/pipeline.py --images DIR [--weights NAME|FILE] [--batch N] [--rounds N]
 
 Three ways over the same pictures in the same batches, in turn in every round, so that a busy moment meets all:
-    network     the batches lie prepared in memory; logits only
+    network     the batches lie prepared in memory; logits only, in as many threads as test.py has for it
     test.py     files to maps on disk, reading, network and writing overlapped: what `test.py --images` runs
-    in line     files to maps on disk, one stage after the other
+    in line     files to maps on disk, one stage after the other, each call of the network with all cores
 Prints a table, writes it to `--report`; the last line is JSON.
 """
 
@@ -17,8 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -26,11 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.image_io import read_image, write_png
 from net.predictor import Predictor, restore, to_8bit
-from utils.device import banner, keep_memory
+from utils.checkpoint import load_network
+from utils.device import banner, choose_device, keep_memory
+from utils.engines import EngineName, EnginePrecision
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.jobs import Task, folder_job
-from utils.mapmaker import MapMaker
+from utils.mapmaker import MapMaker, streams_for
 from utils.metrics import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,15 +56,22 @@ class Timing:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints, writes."""
     options = parse(arguments)
-    predictor = Predictor.from_pretrained(options.weights, options.device, options.precision, options.size)
     keep_memory()
     images = [task.image for task in folder_job(options.images).tasks]
     # Few pictures are taken again and again, under other names.
     count = options.count or len(images)
     tasks = [Task(f"{i:05d}", images[i % len(images)]) for i in range(count)]
+    loaded = load_network(options.weights)
+    calibration = images if options.precision == "int8" else ()
+    predictor, lone = (
+        Predictor.from_loaded(
+            loaded, choose_device(options.device), options.precision, options.size, options.engine, calibration, streams
+        )
+        for streams in (streams_for(count, options.batch), 1)
+    )
     with tempfile.TemporaryDirectory() as folder:
         maker = MapMaker(predictor, Path(folder), batch=options.batch, workers=min(4, usable_cores()))
-        timings = measure(ways(maker, tasks), options.rounds)
+        timings = measure(ways(maker, lone, tasks), options.rounds)
     text = report(timings, maker, len(tasks), options)
     print(text)
     if options.report is not None:
@@ -80,7 +91,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--count", type=int, help="pictures a round; a small folder is gone through again (default: each once)")
     add("--weights", default="lite")
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    add("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    add("--engine", default="auto", choices=get_args(EngineName))
+    add("--precision", default="auto", choices=get_args(EnginePrecision), help="int8 is calibrated on the pictures")
     add("--size", type=int)
     add("--batch", type=int, default=8)
     add("--rounds", type=int, default=5)
@@ -92,8 +104,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def ways(maker: MapMaker, tasks: Sequence[Task]) -> dict[str, Callable[[], object]]:
-    """What is timed, by name; the prepared batches are made here, before any clock runs."""
+def ways(maker: MapMaker, lone: Predictor, tasks: Sequence[Task]) -> dict[str, Callable[[], object]]:
+    """What is timed, by name; the prepared batches are made here, before any clock runs.
+
+    Args:
+        maker: what test.py runs.
+        lone: its predictor again, with all cores for one call at a time.
+        tasks: the pictures.
+    """
     predictor = maker.predictor
     batches = [
         [predictor.prepare(read_image(task.image)) for task in tasks[start : start + maker.batch]]
@@ -101,8 +119,8 @@ def ways(maker: MapMaker, tasks: Sequence[Task]) -> dict[str, Callable[[], objec
     ]
 
     def network() -> None:
-        for batch in batches:
-            predictor.logits(batch)
+        with ThreadPoolExecutor(predictor.engine.streams) as threads:
+            list(threads.map(predictor.logits, batches))
 
     def overlapped() -> None:
         failures = maker.make(tasks)
@@ -113,7 +131,7 @@ def ways(maker: MapMaker, tasks: Sequence[Task]) -> dict[str, Callable[[], objec
         for start in range(0, len(tasks), maker.batch):
             group = tasks[start : start + maker.batch]
             images = [read_image(task.image) for task in group]
-            logits = predictor.logits([predictor.prepare(image) for image in images])
+            logits = lone.logits([lone.prepare(image) for image in images])
             for task, image, one in zip(group, images, logits, strict=True):
                 write_png(task.output(maker.out, "maps"), to_8bit(restore(one, (image.shape[0], image.shape[1]))))
 
@@ -143,7 +161,8 @@ def report(timings: Sequence[Timing], maker: MapMaker, count: int, options: argp
         f"{predictor.size} x {predictor.size}, batches of {maker.batch}; "
         f"medians of {options.rounds} alternated rounds.",
         "",
-        f"{banner(predictor.device, predictor.precision)} | {usable_cores()} cores",
+        f"{banner(predictor.device, predictor.precision)} | {usable_cores()} cores | "
+        f"{predictor.engine.name}, {predictor.engine.streams} streams",
         "",
         "| way | seconds | fastest to slowest | pictures/s | of network alone |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -165,7 +184,9 @@ def figures(timings: Sequence[Timing], maker: MapMaker, count: int) -> dict[str,
         "pictures": count,
         "batch": maker.batch,
         "size": maker.predictor.size,
+        "engine": maker.predictor.engine.name,
         "precision": maker.predictor.precision,
+        "streams": maker.predictor.engine.streams,
         "threads": torch.get_num_threads(),
         "cores": usable_cores(),
         "load": round(os.getloadavg()[0], 2),

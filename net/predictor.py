@@ -9,7 +9,7 @@ Source: the authors' test code: bilinear to a square, logits resized to the pict
 Never stretched to its own extremes: an empty scene gives a dark map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -22,9 +22,9 @@ from torch import Tensor
 
 from data.image_io import Pixels, from_pillow, read_image
 from data.transforms import prepare_image
-from net.auto_msfnet import AutoMSFNet
 from utils.checkpoint import LoadedNetwork, load_network
-from utils.device import DeviceName, Precision, autocast, choose_device, choose_precision
+from utils.device import DeviceName, choose_device
+from utils.engines import Engine, EngineName, EnginePrecision, build_engine
 from utils.errors import UserError
 
 Saliency = NDArray[np.float32]
@@ -47,54 +47,62 @@ class Predictor:
         ((300, 400), dtype('float32'))
 
     Args:
-        network: in eval mode; moved to `device` with channels last.
-        size: side S of the square that pictures are resized to, at least 32.
-        device: where to compute.
-        precision: autocast precision; `auto` takes bfloat16 where the hardware computes in it.
-
-    Raises:
-        PredictorError: `size` is too small.
-        DeviceError: the precision was asked for by name and the device does not have it.
+        engine: what computes the logits, see `utils.engines`.
     """
 
-    def __init__(self, network: AutoMSFNet, size: int, device: torch.device, precision: Precision = "auto") -> None:
-        if size < SMALLEST:
-            raise PredictorError(
-                f"size {size}: the network needs at least {SMALLEST} x {SMALLEST} pixels. Give {SMALLEST} or more."
-            )
-        self.size = size
-        self.device = device
-        self.precision = choose_precision(precision, device)
-        self.network = network.to(device).to(memory_format=torch.channels_last)
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.size, self.device, self.precision = engine.size, engine.device, engine.precision
 
     @classmethod
     def from_pretrained(
         cls,
         source: str | Path = "lite",
         device: DeviceName = "auto",
-        precision: Precision = "auto",
+        precision: EnginePrecision = "auto",
         size: int | None = None,
+        engine: EngineName = "auto",
+        calibration: Iterable[Picture] = (),
     ) -> Self:
         """A predictor from a shipped name, a .safetensors or .pt of this project, or an authors' .pth.
 
         Args:
             source: name or path.
             device: `auto` takes CUDA, then MPS, then the CPU.
-            precision: see the class.
-            size: another side than the one that the network was trained at.
+            precision: `auto` takes bfloat16 where the hardware computes in it.
+            size: side S of the square that pictures are resized to, another than that of the training; at least 32.
+            engine: `auto` takes the fastest that is installed and keeps the maps; its choice is remembered.
+            calibration: typical pictures, which int8 needs.
 
         Raises:
-            CheckpointError, DeviceError, PredictorError: what was asked for is not there or does not fit.
+            CheckpointError, DeviceError, EngineError, PredictorError: what was asked for is not there or does not fit.
         """
         chosen = choose_device(device)  # before the weights: a wrong device should not cost their loading
-        return cls.from_loaded(load_network(source), chosen, precision, size)
+        return cls.from_loaded(load_network(source), chosen, precision, size, engine, calibration)
 
     @classmethod
     def from_loaded(
-        cls, loaded: LoadedNetwork, device: torch.device, precision: Precision = "auto", size: int | None = None
+        cls,
+        loaded: LoadedNetwork,
+        device: torch.device,
+        precision: EnginePrecision = "auto",
+        size: int | None = None,
+        engine: EngineName = "auto",
+        calibration: Iterable[Picture] = (),
+        streams: int = 1,
     ) -> Self:
-        """A predictor from a network that `utils.checkpoint.load_network` has read; see `from_pretrained`."""
-        return cls(loaded.network, loaded.size if size is None else size, device, precision)
+        """A predictor from a network that `utils.checkpoint.load_network` has read; see `from_pretrained`.
+
+        Args:
+            streams: how many threads will call `logits` at once; 1 is for the shortest wait.
+        """
+        size = loaded.size if size is None else size
+        if size < SMALLEST:
+            raise PredictorError(
+                f"size {size}: the network needs at least {SMALLEST} x {SMALLEST} pixels. Give {SMALLEST} or more."
+            )
+        pictures = [prepare_image(as_pixels(picture), size) for picture in calibration]
+        return cls(build_engine(loaded, engine, precision, device, size, pictures, streams))
 
     def __call__(self, image: Picture) -> Saliency:
         """The map of one picture.
@@ -124,9 +132,8 @@ class Predictor:
         """(H, W, 3) uint8 RGB to what `logits` takes: (3, S, S) float32, normalised. Safe in any thread."""
         return prepare_image(image, self.size)
 
-    @torch.inference_mode()
     def logits(self, prepared: Sequence[Tensor]) -> NDArray[np.float32]:
-        """Logits of the finest output.
+        """Logits of the finest output. Safe in `engine.streams` threads at once.
 
         Shapes:
             prepared: B tensors (3, S, S).
@@ -134,10 +141,7 @@ class Predictor:
         """
         # Prepared tensors lie in memory as (S, S, 3): stacked so, the batch is channels-last without another copy.
         batch = torch.stack([one.permute(1, 2, 0) for one in prepared]).permute(0, 3, 1, 2)  # (B, 3, S, S)
-        batch = batch.to(self.device, memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
-            p1 = self.network(batch).p1  # (B, 1, S, S)
-        return p1[:, 0].float().cpu().numpy()
+        return self.engine(batch)[:, 0].numpy()
 
 
 def restore(logits: NDArray[np.float32], size: tuple[int, int]) -> Saliency:

@@ -35,7 +35,7 @@ def run(script, tiny_weights, tmp_path):
     """Runs test.py on the CPU with the tiny network; `runs/` of the call's own folder is the default output."""
 
     def call(*arguments, out=tmp_path / "out"):
-        fixed = ["--weights", tiny_weights, "--device", "cpu", "--precision", "fp32", "--out", out]
+        fixed = ["--weights", tiny_weights, "--device", "cpu", "--engine", "torch", "--precision", "fp32", "--out", out]
         return script.main([str(argument) for argument in (*fixed, *arguments)])
 
     call.out = tmp_path / "out"
@@ -92,7 +92,7 @@ def test_folder_is_mirrored_and_maps_are_exact(run, photos, tiny_weights):
     """The map's file is round(255 * map), at the picture's own size, never stretched."""
     assert run("--images", photos) == 0
     assert files(run.out) == {"maps/a.png", "maps/deep/er/b.png", "maps/deep/c.png", "results.json"}
-    predictor = Predictor.from_pretrained(tiny_weights, "cpu", "fp32")
+    predictor = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch")
     for place in ("a.jpg", "deep/er/b.png", "deep/c.webp"):
         written = Image.open((run.out / "maps" / place).with_suffix(".png"))
         expected = np.rint(255 * predictor(photos / place))
@@ -288,7 +288,19 @@ def test_memory_does_not_grow_with_the_pictures(root, tiny_weights, tmp_path):
             "spec.loader.exec_module(module); module.main(sys.argv[1:]); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
         )
-        arguments = ["--weights", tiny_weights, "--device", "cpu", "--out", tmp_path / "out", "--overlay", "--batch", 2]
+        arguments = [
+            "--weights",
+            tiny_weights,
+            "--device",
+            "cpu",
+            "--engine",
+            "torch",
+            "--out",
+            tmp_path / "out",
+            "--overlay",
+            "--batch",
+            2,
+        ]
         ended = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments), "--images", folder],
             capture_output=True, text=True, cwd=root, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},

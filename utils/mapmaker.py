@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,8 +19,15 @@ from utils.pipeline import Failure, Stages, run
 
 Logits = NDArray[np.float32]
 
+MOST_STREAMS = 8  # more calls side by side fill the memory, not the cores
+
 DRAWN: dict[str, Callable[[Pixels, Pixels], Pixels]] = {"overlay": overlay, "cutout": cut_out}
 """What can be drawn of a picture and its map, by the name of its folder."""
+
+
+def streams_for(pictures: int, batch: int) -> int:
+    """How many threads should call the network: one a core, if there are batches for them all."""
+    return max(1, min(torch.get_num_threads(), MOST_STREAMS, -(-pictures // batch)))
 
 
 class Loaded(NamedTuple):
@@ -59,7 +67,7 @@ class MapMaker:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # pictures go side by side; OpenCV's own threads would take the network's cores
         try:
-            return run(tasks, stages, self.batch, self.workers, settled)
+            return run(tasks, stages, self.batch, self.workers, self.predictor.engine.streams, settled)
         finally:
             cv2.setNumThreads(threads)
 

@@ -1,6 +1,6 @@
 """Reading, network and writing of many pictures, overlapped in bounded memory.
 
-    reader threads  ->  look-ahead  ->  network, a batch at a time  ->  backlog  ->  writer threads
+    reader threads  ->  look-ahead  ->  network threads, a batch each  ->  backlog  ->  writer threads
 
 Threads suffice: decoding, resizing and encoding run in OpenCV, Pillow and NumPy, which let go of the
 interpreter's lock. Look-ahead and backlog are bounded, so 10,000 pictures need no more memory than a few
@@ -10,6 +10,7 @@ batches.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
@@ -18,6 +19,8 @@ from utils.errors import UserError
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 Result = TypeVar("Result")
+
+_Group = list[tuple[Item, Loaded]]
 
 AHEAD = 2  # batches that are read ahead of the network, and that may wait to be written
 
@@ -28,7 +31,7 @@ class Stages(Generic[Item, Loaded, Result]):
 
     Args:
         read: makes of one item what the network takes; called in reader threads.
-        network: makes of a batch one result for each of its elements, in order; called in the calling thread.
+        network: makes of a batch one result for each of its elements, in order; called in network threads.
         write: stores one result; called in writer threads.
     """
 
@@ -50,6 +53,7 @@ def run(
     stages: Stages[Item, Loaded, Result],
     batch: int,
     workers: int = 2,
+    streams: int = 1,
     settled: Callable[[], object] = lambda: None,
 ) -> list[Failure[Item]]:
     """Takes every item through the three stages; one bad item does not stop the others.
@@ -59,14 +63,16 @@ def run(
         stages: what to do.
         batch: items that the network takes at once; only the last batch may be smaller.
         workers: reader threads, and as many writer threads.
+        streams: network threads. As many as there are cores, of one thread each, wait for nobody: a network that
+            shares out each layer over all cores stands still while one of them decodes a picture.
         settled: called once for every item, after it is written or has failed; for a progress bar.
 
     Returns:
         The items that could not be read or written (`UserError` or `OSError`), as they were met. Any other
-        exception
-        is a fault of the program: it is raised, and what waits is dropped.
+        exception is a fault of the program: it is raised, and what waits is dropped.
     """
     failures: list[Failure[Item]] = []
+    computing: deque[tuple[_Group[Item, Loaded], Future[Sequence[Result]]]] = deque()
     backlog: deque[tuple[Item, Future[None]]] = deque()
 
     def settle(item: Item, error: UserError | OSError | None) -> None:
@@ -74,20 +80,24 @@ def run(
             failures.append(Failure(item, str(error)))
         settled()
 
-    readers = ThreadPoolExecutor(workers, "read")
-    writers = ThreadPoolExecutor(workers, "write")
-    try:
-        for group in _batches(_read_ahead(items, stages.read, readers, AHEAD * batch), batch, settle):
-            results = stages.network([loaded for _, loaded in group])
-            for (item, loaded), result in zip(group, results, strict=True):
+    def finish(batches: int, results: int) -> None:
+        """Hands over and settles in order, until so few are left behind."""
+        while len(computing) > batches:
+            group, future = computing.popleft()
+            for (item, loaded), result in zip(group, future.result(), strict=True):
                 backlog.append((item, writers.submit(stages.write, item, loaded, result)))
-            while len(backlog) > AHEAD * batch:
-                settle(*_written(*backlog.popleft()))
-        while backlog:
+        while len(backlog) > results:
             settle(*_written(*backlog.popleft()))
-    finally:
-        readers.shutdown(cancel_futures=True)
-        writers.shutdown(cancel_futures=True)
+
+    with (
+        _threads(workers, "read") as readers,
+        _threads(streams, "network") as networks,
+        _threads(workers, "write") as writers,
+    ):
+        for group in _batches(_read_ahead(items, stages.read, readers, AHEAD * batch), batch, settle):
+            computing.append((group, networks.submit(stages.network, [loaded for _, loaded in group])))
+            finish(streams, AHEAD * batch)  # one batch lies ready while all streams are busy
+        finish(0, 0)
     return failures
 
 
@@ -107,6 +117,16 @@ def in_background(items: Iterable[Item], depth: int) -> Generator[Item, None, No
         thread.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads that end with the block; what they have not begun by then is dropped."""
+    pool = ThreadPoolExecutor(count, name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _read_ahead(
     items: Iterable[Item], read: Callable[[Item], Loaded], readers: ThreadPoolExecutor, depth: int
 ) -> Iterator[tuple[Item, Future[Loaded]]]:
@@ -124,9 +144,9 @@ def _batches(
     started: Iterable[tuple[Item, Future[Loaded]]],
     size: int,
     settle: Callable[[Item, UserError | OSError | None], None],
-) -> Iterator[list[tuple[Item, Loaded]]]:
+) -> Iterator[_Group[Item, Loaded]]:
     """Full batches of what could be read; what could not is settled on the way."""
-    group: list[tuple[Item, Loaded]] = []
+    group: _Group[Item, Loaded] = []
     for item, future in started:
         try:
             group.append((item, future.result()))

@@ -69,7 +69,7 @@ def make_video(
         encoder = _Encoder(predictor, clip, kinds, targets, stack)
         frames = stack.enter_context(closing(in_background(clip.frames(), batch)))
         try:
-            failures = run(enumerate(frames), encoder.stages(), batch, workers, settled)
+            failures = run(enumerate(frames), encoder.stages(), batch, workers, predictor.engine.streams, settled)
         except KeyboardInterrupt:
             failures, stopped = [], True
         if failures:

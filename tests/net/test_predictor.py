@@ -18,7 +18,7 @@ from utils.device import DeviceError
 
 @pytest.fixture(scope="module")
 def predictor(tiny_weights):
-    return Predictor.from_pretrained(tiny_weights, device="cpu", precision="fp32")
+    return Predictor.from_pretrained(tiny_weights, device="cpu", precision="fp32", engine="torch")
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +63,14 @@ def test_batch_equals_one_by_one(predictor, image):
 
 
 def test_size_can_be_chosen(tiny_weights, image):
-    maps = [Predictor.from_pretrained(tiny_weights, "cpu", "fp32", size)(image) for size in (None, 64, 97)]
+    maps = [Predictor.from_pretrained(tiny_weights, "cpu", "fp32", size, "torch")(image) for size in (None, 64, 97)]
     np.testing.assert_array_equal(maps[0], maps[1])
     assert np.abs(maps[0] - maps[2]).max() > 1e-4
 
 
 def test_bf16_stays_near_fp32(tiny_weights, predictor, image):
     try:
-        half = Predictor.from_pretrained(tiny_weights, "cpu", "bf16")
+        half = Predictor.from_pretrained(tiny_weights, "cpu", "bf16", engine="torch")
     except DeviceError as error:
         pytest.skip(str(error))
     assert half.precision == "bf16"
@@ -81,10 +81,10 @@ def test_bf16_stays_near_fp32(tiny_weights, predictor, image):
 def test_bf16_stays_near_fp32_on_photographs(shared):
     """The shipped network on real photographs: the MAE against the masks moves by less than 0.001."""
     try:
-        fast = Predictor.from_pretrained("lite", "cpu", "bf16")
+        fast = Predictor.from_pretrained("lite", "cpu", "bf16", engine="torch")
     except DeviceError as error:
         pytest.skip(str(error))
-    exact = Predictor.from_pretrained("lite", "cpu", "fp32")
+    exact = Predictor.from_pretrained("lite", "cpu", "fp32", engine="torch")
     pairs = find_pairs(shared / "datasets/ECSSD-250")[::16]
     masks = [read_mask(pair.mask) / 255 for pair in pairs]
     maes = [

@@ -43,17 +43,18 @@ class Recorder:
     count=st.integers(0, 40),
     batch=st.integers(1, 9),
     workers=st.integers(1, 4),
+    streams=st.integers(1, 3),
     unreadable=st.frozensets(st.integers(0, 40)),
     unwritable=st.frozensets(st.integers(0, 40)),
 )
-def test_every_item_is_written_once_or_reported(count, batch, workers, unreadable, unwritable):
+def test_every_item_is_written_once_or_reported(count, batch, workers, streams, unreadable, unwritable):
     recorder, calls = Recorder(unreadable, unwritable), []
-    failures = run(range(count), recorder.stages, batch, workers, lambda: calls.append(1))
+    failures = run(range(count), recorder.stages, batch, workers, streams, lambda: calls.append(1))
     bad = sorted(i for i in range(count) if i in unreadable | unwritable)
     assert recorder.written == {i: i + 1 for i in range(count) if i not in bad}
     assert sorted(failure.item for failure in failures) == bad
     assert len(calls) == count
-    assert all(size == batch for size in recorder.batches[:-1])
+    assert all(size == batch for size in sorted(recorder.batches)[1:])
     assert sum(recorder.batches) == len([i for i in range(count) if i not in unreadable])
 
 
@@ -94,9 +95,32 @@ def test_the_stages_overlap():
     assert time.perf_counter() - begin < 2 * nap * count
 
 
+def test_results_are_handed_over_in_order_whichever_stream_ends_first():
+    """A video's frames must reach the file one after the other."""
+    order: list[int] = []
+
+    def network(group: Sequence[int]) -> Sequence[int]:
+        time.sleep(0.02 if group[0] % 2 == 0 else 0.0)  # every other batch is slow
+        return group
+
+    run(range(12), Stages(lambda i: i, network, lambda item, *_: order.append(item)), 1, workers=1, streams=3)
+    assert order == list(range(12))
+
+
+def test_network_threads_run_side_by_side():
+    """Both wait for each other: one thread alone would never pass."""
+    meeting = threading.Barrier(2, timeout=10)
+
+    def network(group: Sequence[int]) -> Sequence[int]:
+        meeting.wait()
+        return group
+
+    assert run(range(8), Stages(lambda i: i, network, lambda *_: None), 1, streams=2) == []
+
+
 def test_what_is_in_flight_is_bounded():
     """However slow the writer, no more items pile up than look-ahead, batch and backlog hold."""
-    lock, in_flight, peak, batch, workers = threading.Lock(), 0, 0, 3, 2
+    lock, in_flight, peak, batch, workers, streams = threading.Lock(), 0, 0, 3, 2, 2
 
     def read(item: int) -> int:
         nonlocal in_flight, peak
@@ -111,9 +135,9 @@ def test_what_is_in_flight_is_bounded():
         with lock:
             in_flight -= 1
 
-    run(range(200), Stages(read, list, write), batch, workers)
+    run(range(200), Stages(read, list, write), batch, workers, streams)
     assert in_flight == 0
-    assert peak <= (2 * AHEAD + 2) * batch + 2
+    assert peak <= (2 * AHEAD + streams + 2) * batch + 2
 
 
 def test_items_are_taken_lazily():

@@ -25,7 +25,7 @@ def without_ffmpeg(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def predictor(tiny_weights):
-    return Predictor.from_pretrained(tiny_weights, "cpu", "fp32")
+    return Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch")
 
 
 def scene(i, height, width):

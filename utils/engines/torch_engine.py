@@ -60,8 +60,8 @@ class TorchEngine:
     def __call__(self, images: Tensor) -> Tensor:
         """See `Engine.__call__`."""
         check_images(images, self.size)
-        if self.device.type == "cpu" and self.streams > 1 and torch.get_num_threads() != self.share.threads:
-            torch.set_num_threads(self.share.threads)  # of the calling thread alone
+        if self.device.type == "cpu" and torch.get_num_threads() != self.share.threads:
+            torch.set_num_threads(self.share.threads)  # of the calling thread, and of threads that start later
         images = images.to(self.device, memory_format=torch.channels_last)
         if self._compiled is not None or self.device.type != "cpu" or not packing.available():
             return (self._compiled or self._network)(images).float().cpu()
