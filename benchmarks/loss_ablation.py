@@ -1,0 +1,252 @@
+"""What each term of the loss is worth: four losses, three seeds, equal small budgets on the lite network.
+
+    python benchmarks/loss_ablation.py --train DUTS-TR --data ECSSD-250=DIR DUTS-TE-500=DIR PASCAL-S-100=DIR \\
+        --encoder-weights FILE
+
+Every run is `train.py` on the same 1,000 pictures of the training set, 160 pixels, 8 epochs, no picture held out, so
+that the last weights are scored and none are chosen. Seeds change initial weights, order and augmentation. `test.py`
+scores each run on the parts named by --data and on 500 other pictures of the training set, `choice`: where a variant
+is chosen, it is chosen there, not on the benchmarks.
+
+It can be stopped at any time and goes on with the same command: a run that is done is skipped, a half-done one goes
+on where it was. Writes loss_ablation.md and loss_ablation.png beside this file; the last line printed is JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from data.layouts import Pair, find_pairs
+from utils.errors import UserError, exit_on_user_error
+from utils.files import replace_text, write_beside
+from utils.named import named_folders
+
+ONE_WIDTH, WIDTHS = "[5,5,5]", "[3,5,7]"  # pixels of tolerance of P1, P2, P3
+
+
+class Variant(NamedTuple):
+    """A loss: its name in the table and the settings of train.py that make it."""
+
+    title: str
+    settings: tuple[str, ...]
+
+
+VARIANTS = {
+    "bce": Variant("BCE", ("--loss.iou", "0", "--loss.polish", "0")),
+    "iou": Variant("BCE + IoU", ("--loss.polish", "0")),
+    "polish": Variant("BCE + IoU + polishing, one width", ("--loss.polish", "1", "--loss.theta", ONE_WIDTH)),
+    "progressive": Variant("BCE + IoU + polishing, widths 3, 5, 7", ("--loss.polish", "1", "--loss.theta", WIDTHS)),
+}
+MEASURES = {"maxf": "max F", "wfm": "weighted F", "mae": "MAE", "msiou": "MSIoU"}
+CHOICE = "choice"
+Scores = dict[tuple[str, int], dict[str, dict[str, float]]]
+"""Of a variant and a seed: data set -> measure -> value."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every run gets."""
+
+    pictures: int
+    size: int
+    epochs: int
+    batch: int
+
+
+def main() -> int:
+    """Trains and scores what is missing, then writes table and plot."""
+    options = parse()
+    budget = Budget(options.pictures, options.size, options.epochs, options.batch)
+    sets = named_folders(options.data, "--data")
+    options.out.mkdir(parents=True, exist_ok=True)
+    listed, choice = draw_pictures(options.train, budget.pictures, options.choice, options.out)
+    runs = [(variant, seed) for seed in range(options.seeds) for variant in options.variants]
+    scores: Scores = {}
+    for variant, seed in tqdm(runs, disable=None):
+        folder = options.out / f"{variant}-{seed}"
+        train(folder, VARIANTS[variant], seed, options, budget, listed)
+        scores[variant, seed] = score(folder, {**sets, CHOICE: choice}, options.device)
+    report(options.variants, [*sets, CHOICE], scores, options.table, budget)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--train", type=Path, required=True, help="pictures and masks to train on, such as DUTS-TR")
+    add("--data", nargs="+", required=True, metavar="NAME=DIR", help="what to score on")
+    add("--encoder-weights", default="imagenet", help="as train.py's --encoder_weights")
+    add("--config", type=Path, default=ROOT / "configs" / "lite.yaml", help="recipe of everything but the loss")
+    add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    add("--seeds", type=int, default=3)
+    add("--pictures", type=int, default=1000, help="to train on")
+    add("--choice", type=int, default=500, help="other pictures of the training set, to choose on")
+    add("--size", type=int, default=160)
+    add("--epochs", type=int, default=8)
+    add("--batch", type=int, default=16)
+    add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    add("--out", type=Path, default=Path("runs/loss_ablation"), help="folder of the runs")
+    add("--table", type=Path, default=Path(__file__).with_suffix(".md"), help="the plot goes beside it")
+    return parser.parse_args()
+
+
+def draw_pictures(root: Path, train: int, choice: int, out: Path) -> tuple[Path, Path]:
+    """The list of pictures to train on, and a folder of links to those to choose on: fixed by the names alone.
+
+    Raises:
+        UserError: the data set has too few pictures.
+    """
+    pairs = find_pairs(root)
+    if len(pairs) < train + choice:
+        raise UserError(
+            f"{root}: {len(pairs)} pictures, {train} to train on and {choice} to choose on are needed. "
+            f"Lower --pictures or --choice."
+        )
+    order = [pairs[index] for index in np.random.default_rng(0).permutation(len(pairs))[: train + choice]]
+    names = sorted(pair.name for pair in order[:train])
+    replace_text(out / "train.txt", "\n".join(names) + "\n")
+    for pair in order[train:]:
+        link(pair, out / CHOICE)
+    return out / "train.txt", out / CHOICE
+
+
+def link(pair: Pair, folder: Path) -> None:
+    """Puts a pair into `folder/images` and `folder/masks`."""
+    for kind, source in (("images", pair.image), ("masks", pair.mask)):
+        target = (folder / kind / pair.name).with_suffix(source.suffix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(source.resolve())
+
+
+def train(folder: Path, variant: Variant, seed: int, options: argparse.Namespace, budget: Budget, listed: Path) -> None:
+    """One run of train.py, unless it is done already."""
+    if (folder / "trained").is_file():
+        return
+    run(
+        "train.py", "--config", options.config, "--data.root", options.train, "--data.list_file", listed,
+        "--data.held_out", 0, "--data.size", budget.size, "--data.stages", "[]", "--epochs", budget.epochs,
+        "--batch", budget.batch, "--encoder_weights", options.encoder_weights, "--device", options.device,
+        "--seed", seed, *variant.settings, "--out", folder, log=folder.with_suffix(".txt"),
+    )  # fmt: skip
+    replace_text(folder / "trained", "")
+
+
+def score(folder: Path, sets: dict[str, Path], device: str) -> dict[str, dict[str, float]]:
+    """Scores of one run on every set by test.py, unless they are there already."""
+    kept = folder / "scores.json"
+    if not kept.is_file():
+        data = [f"{name}={root}" for name, root in sets.items()]
+        run(
+            "test.py", "--weights", folder / "best.safetensors", "--data", *data, "--device", device,
+            "--out", folder / "test", log=folder.with_suffix(".txt"),
+        )  # fmt: skip
+        jobs = json.loads((folder / "test" / "results.json").read_text(encoding="utf-8"))["jobs"]
+        replace_text(kept, json.dumps({job["name"]: job["scores"] for job in jobs}, indent=1) + "\n")
+    return json.loads(kept.read_text(encoding="utf-8"))
+
+
+def run(script: str, *arguments: object, log: Path) -> None:
+    """Runs a script of the project; what it says goes to the end of a log.
+
+    Raises:
+        UserError: if it fails.
+    """
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {' '.join(command)}\n")
+        file.flush()
+        code = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1]
+        raise UserError(f"{script} ended with code {code} ({last}). The log is {log}; the same command goes on.")
+
+
+def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: Path, budget: Budget) -> None:
+    """Writes table and plot; the last line is JSON."""
+    seeds = sorted({seed for _, seed in scores})
+    lines = [
+        "# What each term of the loss is worth",
+        "",
+        f"`python benchmarks/loss_ablation.py`: lite network, {budget.pictures} pictures, {budget.size} pixels, "
+        f"{budget.epochs} epochs, {len(seeds)} seeds. Mean over the seeds and, after ±, their standard deviation; in "
+        f"brackets the mean difference to the row above, seed by seed, and its standard error. `{CHOICE}`: pictures "
+        f"of the training set that no run saw.",
+        "",
+        f"![Means and spread](./{table.with_suffix('.png').name})",
+    ]
+    for name in sets:
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"| loss | {' | '.join(MEASURES.values())} |",
+            "| --- " * (1 + len(MEASURES)) + "|",
+        ]
+        for above, variant in zip([None, *variants], variants, strict=False):
+            cells = [cell(scores, variant, above, name, measure, seeds) for measure in MEASURES]
+            lines.append(f"| {VARIANTS[variant].title} | {' | '.join(cells)} |")
+    replace_text(table, "\n".join(lines) + "\n")
+    write_beside(table.with_suffix(".png"), lambda part: draw(variants, sets, scores, seeds).savefig(part, dpi=130))
+    print("\n".join(lines))
+    means = {
+        f"{variant}/{name}/{measure}": round(mean(values(scores, variant, name, measure, seeds)), 4)
+        for variant in variants for name in sets for measure in MEASURES
+    }  # fmt: skip
+    print(json.dumps(means))
+
+
+def values(scores: Scores, variant: str, name: str, measure: str, seeds: Sequence[int]) -> list[float]:
+    """One measure of one variant on one set, by seed."""
+    return [scores[variant, seed][name][measure] for seed in seeds]
+
+
+def cell(scores: Scores, variant: str, above: str | None, name: str, measure: str, seeds: Sequence[int]) -> str:
+    """Mean and spread, and the difference to the row above."""
+    here = values(scores, variant, name, measure, seeds)
+    text = f"{mean(here):.4f} ± {spread(here):.4f}"
+    if above is None:
+        return text
+    gains = [one - two for one, two in zip(here, values(scores, above, name, measure, seeds), strict=True)]
+    return f"{text} ({mean(gains):+.4f} ± {spread(gains) / len(gains) ** 0.5:.4f})"
+
+
+def spread(numbers: Sequence[float]) -> float:
+    """Standard deviation of a sample; 0 of a single number."""
+    return stdev(numbers) if len(numbers) > 1 else 0.0
+
+
+def draw(variants: Sequence[str], sets: Sequence[str], scores: Scores, seeds: Sequence[int]) -> Figure:
+    """A panel a measure: a dot a seed and a bar at their mean, variants side by side, sets as groups."""
+    figure = Figure(figsize=(3.2 * len(MEASURES), 3.6), layout="constrained")
+    for panel, (measure, label) in zip(np.atleast_1d(figure.subplots(1, len(MEASURES))), MEASURES.items(), strict=True):
+        for number, variant in enumerate(variants):
+            places = np.arange(len(sets)) + (number - (len(variants) - 1) / 2) * 0.18
+            points = np.array([values(scores, variant, name, measure, seeds) for name in sets])  # (sets, seeds)
+            panel.scatter(np.repeat(places, len(seeds)), points.ravel(), s=10, color=f"C{number}", alpha=0.6)
+            panel.scatter(places, points.mean(1), s=160, marker="_", color=f"C{number}", label=VARIANTS[variant].title)
+        panel.set_xticks(range(len(sets)), sets, rotation=20, fontsize=7)
+        panel.set_title(f"{label} ({'lower' if measure == 'mae' else 'higher'} is better)", fontsize=9)
+        panel.tick_params(axis="y", labelsize=7)
+        panel.grid(axis="y", alpha=0.3)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(exit_on_user_error(main))
