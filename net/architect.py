@@ -1,0 +1,232 @@
+"""Architect: the step of the architecture parameters, first or second order.
+
+Source: DARTS (arXiv 1806.09055), section 2.3 and its public code. First order takes the gradient of the validation loss
+at the present weights; second order at the weights after one virtual step of their own optimizer, momentum and weight
+decay included, and corrects it by a Hessian-vector product from finite differences.
+Differs from the public code: in the first order nothing but the alphas gets a gradient, so neither the encoder nor any
+kernel takes part in the backward pass; in the second no copy of the network is made; Nesterov's momentum and rates
+that differ between groups, as our optimizer has them, are in the virtual step.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from net.supernet import SuperNet
+from utils.errors import UserError
+
+Batch = TypeVar("Batch")
+Average = Callable[[Sequence[Tensor]], None]
+
+
+class ArchitectError(UserError):
+    """Settings of the architecture step that contradict each other."""
+
+
+@dataclass(frozen=True)
+class ArchitectConfig:
+    """How alphas move. Sources: DARTS' code unless said otherwise.
+
+    Attributes:
+        order: `first`, or `second` (about three times as slow, in float32, weights by sgd).
+        lr: of Adam. DARTS' 3e-4 suits its tens of thousands of steps; a step moves an alpha by about `lr`, and a
+            candidate stands out when its alpha leads by 3, so a short search needs about 6 / (number of steps).
+        betas: of Adam.
+        weight_decay: pulls alphas back to 0, hence to equal shares.
+        clip: greatest norm of the gradient of all alphas; 0 turns clipping off.
+        warmup: share of the epochs in which alphas rest while weights learn; .3 as PC-DARTS (15 of 50 epochs).
+        temperature: of the softmax at the start and at the end, geometric between; 1 throughout is DARTS.
+        auxiliary: DARTS-' factor of an additional skip on every edge at the start, falling linearly to 0 at the end.
+        radius: how far the finite difference of the second order moves all weights together, to either side.
+    """
+
+    order: Literal["first", "second"] = "first"
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 1e-3
+    clip: float = 5.0
+    warmup: float = 0.3
+    temperature: tuple[float, float] = (1.0, 1.0)
+    auxiliary: float = 0.0
+    radius: float = 0.01
+
+    def __post_init__(self) -> None:
+        if min(self.lr, self.radius, *self.temperature) <= 0:
+            raise ArchitectError(
+                f"architect: lr {self.lr}, radius {self.radius} and temperature {list(self.temperature)}, expected "
+                f"numbers above 0."
+            )
+        if not 0 <= self.warmup < 1:
+            raise ArchitectError(f"architect.warmup: {self.warmup}, expected a share of the epochs, 0 up to below 1.")
+        for name in ("weight_decay", "clip", "auxiliary"):
+            if getattr(self, name) < 0:
+                raise ArchitectError(f"architect.{name}: {getattr(self, name)}, expected 0 (off) or more.")
+
+
+class ArchitectStep(NamedTuple):
+    """What a step saw: validation loss, cost term (0 without one), norm of the gradient before clipping."""
+
+    loss: Tensor
+    cost: Tensor
+    norm: Tensor
+
+
+class Architect(Generic[Batch]):
+    """Moves the alphas of a supernet.
+
+    Args:
+        network: the supernet.
+        optimizer: of its weights; only the second order looks at it.
+        config: see there.
+        loss: (batch) -> scalar loss of the network at its present parameters.
+        cost: () -> scalar that is added to the validation loss, weight included, or None.
+        average: averages tensors over all processes in place, so that all ranks take the same step.
+
+    Attributes:
+        optimizer: Adam over the alphas; its state belongs into a checkpoint.
+
+    Raises:
+        ArchitectError: if the second order is wanted and the optimizer's step is not linear in the gradient.
+    """
+
+    def __init__(
+        self,
+        network: SuperNet,
+        optimizer: torch.optim.Optimizer,
+        config: ArchitectConfig,
+        loss: Callable[[Batch], Tensor],
+        cost: Callable[[], Tensor] | None = None,
+        average: Average = lambda tensors: None,
+    ) -> None:
+        if config.order == "second" and not isinstance(optimizer, torch.optim.SGD):
+            raise ArchitectError(
+                f"architect.order: second order needs weights that move by sgd, optim.name gives "
+                f"{type(optimizer).__name__}. Set optim.name to sgd or architect.order to first."
+            )
+        self.network, self.config = network, config
+        self.optimizer = torch.optim.Adam(
+            network.alphas(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+        )
+        self._weights_optimizer, self._loss, self._cost, self._average = optimizer, loss, cost, average
+
+    def step(self, training: Batch, validation: Batch) -> ArchitectStep:
+        """One step of the alphas.
+
+        Args:
+            training: batch for the virtual step; the first order does not look at it.
+            validation: batch that the alphas are judged by, from the other half of the data.
+        """
+        second = self.config.order == "second"
+        gradients, loss, cost = self.second_order(training, validation) if second else self.first_order(validation)
+        self._average(gradients)
+        alphas = self.network.alphas()
+        for alpha, gradient in zip(alphas, gradients, strict=True):
+            alpha.grad = gradient
+        norm = nn.utils.clip_grad_norm_(alphas, self.config.clip or float("inf"))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return ArchitectStep(loss, cost, norm)
+
+    def first_order(self, validation: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Gradient of the validation loss by the alphas at the present weights; the loss; the cost."""
+        with only(self.network, self.network.alphas()):
+            loss, cost = self._loss(validation), self._cost_now()
+            return self._gradients(loss + cost, self.network.alphas()), loss.detach(), cost.detach()
+
+    def second_order(self, training: Batch, validation: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Gradient through one virtual step of the weights; the loss after that step; the cost.
+
+        The weights are as before when it returns.
+        """
+        alphas, weights = self.network.alphas(), self._moving_weights()
+        with only(self.network, weights):
+            descent = self._gradients(self._loss(training), weights)
+        self._average(descent)
+        before = [weight.detach().clone() for weight in weights]
+        try:
+            rates = self._virtual_step(weights, descent)
+            with only(self.network, [*alphas, *weights]):
+                loss, cost = self._loss(validation), self._cost_now()
+                gradients = self._gradients(loss + cost, [*alphas, *weights])
+            direct, direction = gradients[: len(alphas)], gradients[len(alphas) :]
+            self._average(direction)
+            direction = [rate * slope for rate, slope in zip(rates, direction, strict=True)]
+            implicit = self._hessian_vector(training, weights, before, direction)
+        finally:
+            _set(weights, before)
+        total = [one - other for one, other in zip(direct, implicit, strict=True)]
+        return total, loss.detach(), cost.detach()
+
+    def _virtual_step(self, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[float]:
+        """Moves the weights as their optimizer would; returns for each how far it moves by a unit of gradient."""
+        groups = {id(weight): group for group in self._weights_optimizer.param_groups for weight in group["params"]}
+        rates: list[float] = []
+        for weight, gradient in zip(weights, gradients, strict=True):
+            group = groups[id(weight)]
+            rate, momentum = group["lr"], group["momentum"]
+            velocity = self._weights_optimizer.state.get(weight, {}).get("momentum_buffer")
+            with torch.no_grad():
+                descent = gradient + group["weight_decay"] * weight
+                moved = descent if velocity is None else momentum * velocity + descent
+                weight.sub_(rate * (descent + momentum * moved if group["nesterov"] else moved))
+            rates.append(rate * (1 + momentum if group["nesterov"] else 1))
+        return rates
+
+    def _hessian_vector(
+        self, training: Batch, weights: Sequence[Tensor], before: Sequence[Tensor], direction: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Mixed second derivative of the training loss by alphas and weights, times `direction`, by a difference."""
+        radius = (self.config.radius / nn.utils.get_total_norm(direction).clamp(min=1e-12)).item()
+        sides = []
+        for sign in (1, -1):
+            _set(weights, [start + sign * radius * slope for start, slope in zip(before, direction, strict=True)])
+            with only(self.network, self.network.alphas()):
+                sides.append(self._gradients(self._loss(training), self.network.alphas()))
+        return [(plus - minus) / (2 * radius) for plus, minus in zip(*sides, strict=True)]
+
+    def _moving_weights(self) -> list[nn.Parameter]:
+        """The weights that their optimizer moves; a frozen encoder's are not among them."""
+        return [weight for weight in self.network.weights() if weight.requires_grad]
+
+    def _gradients(self, loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        return list(torch.autograd.grad(loss, list(parameters), materialize_grads=True))
+
+    def _cost_now(self) -> Tensor:
+        alpha = self.network.alphas()[0]
+        return alpha.new_zeros(()) if self._cost is None else self._cost()
+
+
+@contextmanager
+def only(network: nn.Module, parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, no parameter of the network but these asks for a gradient; what is not asked for costs nothing."""
+    chosen = {id(parameter) for parameter in parameters}
+    before = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in chosen)
+    try:
+        yield
+    finally:
+        for parameter, wanted in before:
+            parameter.requires_grad_(wanted)
+
+
+def relaxation(config: ArchitectConfig, epoch: int, epochs: int) -> tuple[float, float]:
+    """Temperature of the softmax and factor of the auxiliary skip in an epoch, counted from 0."""
+    done = epoch / max(epochs - 1, 1)
+    first, last = config.temperature
+    return first * (last / first) ** done, config.auxiliary * (1 - done)
+
+
+def alphas_rest(config: ArchitectConfig, epoch: int, epochs: int) -> bool:
+    """Whether an epoch, counted from 0, belongs to the warm-up."""
+    return epoch < config.warmup * epochs
+
+
+@torch.no_grad()
+def _set(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)

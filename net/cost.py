@@ -1,0 +1,98 @@
+"""What a searched network is expected to cost, as a term of the search's loss.
+
+Source: the expectation over the softmax is ProxylessNAS' (arXiv 1812.00332, section 3.3.1): it has a gradient by the
+alphas, and with it a search trades accuracy for cost. Unit: what a network costs that weighs all operations alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from net import operations
+from net.derive import operations_of
+from net.genotype import Genotype
+from net.supernet import Edge, SuperNet
+from utils.errors import UserError
+
+Side = tuple[int, int]
+Price = Callable[[str, Side], float]
+
+
+class CostError(UserError):
+    """A cost term that can't be computed."""
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """A cost term of the search.
+
+    Attributes:
+        kind: `none`; `macs`, expected multiply-accumulates of all edges; `latency`, their expected time by a table.
+        weight: of the term in the loss of the alphas.
+        table: JSON file that `python benchmarks/operations.py` has measured on the device that matters to you.
+    """
+
+    kind: Literal["none", "macs", "latency"] = "none"
+    weight: float = 0.1
+    table: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise CostError(f"cost.weight: {self.weight}, expected 0 or more.")
+        if self.kind == "latency" and self.table is None:
+            raise CostError(
+                "cost.kind is latency, but there is no cost.table. Measure one: python benchmarks/operations.py."
+            )
+
+
+class ExpectedCost:
+    """Expected cost of a supernet's edges, a scalar with a gradient by the alphas.
+
+    Args:
+        network: the supernet.
+        sides: (H, W) at which each edge computes, see `edge_sides`.
+        price: (operation, (H, W)) -> cost of the operation there, in any unit.
+    """
+
+    def __init__(self, network: SuperNet, sides: Mapping[Edge, Side], price: Price) -> None:
+        self._network = network
+        rows = [[price(name, sides[edge]) for name in mixture.names] for edge, mixture in network.mixtures()]
+        device = network.alphas()[0].device
+        self.rows = torch.tensor(rows, device=device)  # (31, operations)
+        self.uniform = self.rows.mean(1).sum().clamp(min=1e-9)
+        self._places = {edge: number for number, (edge, _) in enumerate(network.mixtures())}
+
+    def __call__(self) -> Tensor:
+        """Expected cost, 1 for equal weights."""
+        return (self._network.probabilities() * self.rows).sum() / self.uniform
+
+    def of(self, genotype: Genotype, names: Sequence[str]) -> float:
+        """Cost of a genotype in the unit of `price`; `names` is the order of the supernet's operations."""
+        return sum(self.rows[self._places[edge], names.index(name)].item() for edge, name in operations_of(genotype))
+
+
+@torch.no_grad()
+def edge_sides(network: SuperNet, size: int) -> dict[Edge, Side]:
+    """(H, W) at which each edge computes when the input is `size` pixels square: one pass through the encoder."""
+    device = network.alphas()[0].device
+    levels = list(reversed(network.encoder(torch.zeros(2, 3, size, size, device=device))))  # E5..E2
+    sides = [(level.shape[-2], level.shape[-1]) for level in levels]
+    return {
+        edge: sides[edge.number] if edge.kind == "outer" else sides[network.sites[edge.cell - 1]]
+        for edge, _ in network.mixtures()
+    }
+
+
+@cache
+def multiply_accumulates(name: str, channels: int, side: Side) -> float:
+    """Of one operation on one picture, counted by PyTorch without computing: convolutions and linear layers."""
+    module: nn.Module = operations.build(name, channels).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        module(torch.empty(1, channels, *side, device="meta"))
+    return counter.get_total_flops() / 2

@@ -1,0 +1,142 @@
+"""SuperNet: Auto-MSFNet with a mixture of all candidates on each of its 12 outer and 19 inner edges.
+
+Source: the relaxation is DARTS' (arXiv 1806.09055); edges and cells are the paper's, Figures 2 and 7. The authors' own
+search is not public, so everything about it here is our reading.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from net import encoder as encoders
+from net import operations
+from net.auto_msfnet import AutoMSFNet, initialise
+from net.encoder import Encoder
+from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype, Topology
+from net.mixture import Mixture, check_space, use_batch_statistics
+
+PAPER_SPACE = (
+    "none", "skip_connect", "conv_3x3", "conv_3x3_rp2", "sep_conv_3x3", "sep_conv_3x3_rp2", "dil_conv_3x3",
+    "dil_conv_3x3_rp2", "dil_conv_3x3_dil4", "ChannelAttention", "SpatialAttention",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """What is searched.
+
+    Attributes:
+        encoder: as `NetworkConfig.encoder`.
+        channels: width C of laterals and cells; 128 in the paper.
+        operations: candidates of every edge; the paper's eleven (Figure 7).
+        topology: `released` or `figure`, see `net.fusion_cell`.
+        partial: K of PC-DARTS; 1 sends all channels through the candidates.
+        outer_none: whether the searched cells may have `none` on outer edges. The published VGG-16 cells do; DARTS
+            leaves it out, since its weight says nothing of its worth.
+    """
+
+    encoder: str = "resnet50"
+    channels: int = 128
+    operations: list[str] = field(default_factory=lambda: list(PAPER_SPACE))
+    topology: Topology = "released"
+    partial: int = 1
+    outer_none: bool = False
+
+
+class Edge(NamedTuple):
+    """Where an edge stands: cell 1 to 3, `outer` or `inner`, its number there from 0."""
+
+    cell: int
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        place = LEVELS[self.number] if self.kind == "outer" else str(self.number + 1)
+        return f"cell {self.cell} {self.kind} {place}"
+
+
+class SuperNet(AutoMSFNet):
+    """The network with every edge a `Mixture`; shapes are those of `AutoMSFNet`.
+
+    BatchNorm outside the encoder uses the statistics of the batch, so no forward pass changes any state.
+
+    Args:
+        encoder: as for `AutoMSFNet`.
+        space: what is searched; its `encoder` is not looked at.
+        frozen_norm: whether the encoder's BatchNorm keeps its running statistics, as is usual with pretrained weights;
+            without it, it uses those of the batch.
+
+    Attributes:
+        genotype: only what the network was built around, `none` on each edge. The searched one comes from `derive`.
+    """
+
+    def __init__(self, encoder: Encoder, space: SpaceConfig, frozen_norm: bool = True) -> None:
+        check_space(space.operations, space.channels, space.partial)
+        super().__init__(encoder, _nothing(space.topology), space.channels)
+        self.frozen_norm = frozen_norm
+        for cell in self.cells:
+            for kind in ("outer", "inner"):
+                count = len(getattr(cell, kind))
+                edges = (Mixture(space.operations, space.channels, space.partial) for _ in range(count))
+                setattr(cell, kind, nn.ModuleList(edges))
+        for part in (self.laterals, self.cells, *([] if frozen_norm else [self.encoder])):
+            use_batch_statistics(part)
+        self.train()
+
+    def train(self, mode: bool = True) -> "SuperNet":
+        """As `nn.Module.train`, but a frozen BatchNorm of the encoder stays as it is."""
+        super().train(mode)
+        if self.frozen_norm:
+            self.encoder.eval()
+        return self
+
+    def mixtures(self) -> Iterator[tuple[Edge, Mixture]]:
+        """All 31 edges: for each cell the outer ones, then the inner ones."""
+        for number, cell in enumerate(self.cells, 1):
+            for kind in ("outer", "inner"):
+                for place, mixture in enumerate(getattr(cell, kind)):
+                    yield Edge(number, kind, place), mixture
+
+    def alphas(self) -> list[nn.Parameter]:
+        """The architecture parameters, one tensor an edge, in the order of `mixtures`."""
+        return [mixture.alpha for _, mixture in self.mixtures()]
+
+    def weights(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        alphas = {id(alpha) for alpha in self.alphas()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in alphas]
+
+    def probabilities(self) -> Tensor:
+        """(31, number of operations): softmax of the alphas at the present temperature, one row an edge."""
+        return torch.stack([mixture.weights() for _, mixture in self.mixtures()])
+
+    def set_relaxation(self, temperature: float, auxiliary: float) -> None:
+        """Sets the softmax's temperature and the factor of the auxiliary skip on every edge."""
+        for _, mixture in self.mixtures():
+            mixture.temperature, mixture.auxiliary = temperature, auxiliary
+
+
+def build_supernet(space: SpaceConfig, encoder_weights: str | None = None) -> SuperNet:
+    """Builds and initialises the supernet of a search space.
+
+    Args:
+        space: what is searched.
+        encoder_weights: see `net.encoder.build`; with weights the encoder's BatchNorm is frozen, without it learns.
+
+    Raises:
+        SpaceError, OperationError, EncoderError: if the space is empty or names what is not there.
+    """
+    check_space(space.operations, space.channels, space.partial)
+    network = SuperNet(encoders.build(space.encoder, encoder_weights), space, frozen_norm=encoder_weights is not None)
+    initialise(network)
+    return network
+
+
+def _nothing(topology: Topology) -> Genotype:
+    """A genotype that connects nothing and costs nothing."""
+    assert "none" in operations.names()
+    cells = tuple(CellGenotype(("none",) * len(LEVELS), ("none",) * inner) for inner in INNER_EDGES)
+    return Genotype(cells, topology)

@@ -1,0 +1,66 @@
+"""Cost terms: counted multiply-accumulates against the table of the operations, expectation, sides."""
+
+import pytest
+import torch
+
+from net.cost import CostConfig, CostError, ExpectedCost, edge_sides, multiply_accumulates
+from net.derive import check_genotype, random_genotype
+from net.genotype import load
+from net.mixture import SpaceError
+from net.supernet import PAPER_SPACE, SpaceConfig, build_supernet
+
+# A pixel at 128 channels, counted by hand from the layers.
+PER_PIXEL = {
+    "none": 0, "skip_connect": 0, "sep_conv_3x3": 163_840, "sep_conv_3x3_rp2": 327_680, "conv_3x3": 147_456,
+    "dil_conv_3x3": 163_840, "dil_conv_3x3_rp2": 327_680, "dil_conv_3x3_dil4": 163_840, "conv_3x3_rp2": 294_912,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PER_PIXEL)
+def test_multiply_accumulates(name):
+    assert multiply_accumulates(name, 128, (4, 6)) == PER_PIXEL[name] * 24
+
+
+def test_attention_counts_its_hidden_layer_once():
+    assert multiply_accumulates("ChannelAttention", 128, (4, 6)) == 24 * 128 * 128 + 2 * 128 * 8
+    assert multiply_accumulates("SpatialAttention", 128, (4, 6)) == 24 * (128 * 128 + 2 * 49)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build_supernet(SpaceConfig("mobilenetv3_small_050", 16))
+
+
+def test_sides_are_those_of_the_levels(network):
+    sides = edge_sides(network, 64)
+    assert len(sides) == 31
+    assert [side for edge, side in sides.items() if edge.cell == 1][:4] == [(2, 2), (4, 4), (8, 8), (16, 16)]
+    assert {side for edge, side in sides.items() if edge.kind == "inner"} == {(4, 4), (8, 8), (16, 16)}
+
+
+def test_expected_cost_is_one_for_equal_weights_and_that_of_a_genotype_when_decided(network):
+    from net.derive import discretise
+
+    cost = ExpectedCost(network, edge_sides(network, 64), lambda name, side: multiply_accumulates(name, 16, side))
+    with torch.no_grad():
+        for alpha in network.alphas():
+            alpha.zero_()
+    assert cost().item() == pytest.approx(1)
+    genotype = random_genotype(SpaceConfig(channels=16), 0)
+    discretise(network, genotype)
+    assert cost().item() == pytest.approx(cost.of(genotype, PAPER_SPACE) / cost.uniform.item(), rel=1e-5)
+
+
+def test_a_latency_without_a_table_is_refused():
+    with pytest.raises(CostError, match=r"no cost.table. Measure one: python benchmarks/operations.py"):
+        CostConfig(kind="latency")
+
+
+def test_a_genotype_from_another_space_is_refused():
+    space = SpaceConfig(operations=["skip_connect", "conv_3x3"])
+    with pytest.raises(SpaceError, match="mine: comes from another space: cell 1 outer E5 is 'dil_conv_3x3_dil4'"):
+        check_genotype(load("resnet50"), space, "mine")
+    with pytest.raises(SpaceError, match="its topology is released, the space's is figure"):
+        check_genotype(load("resnet50"), SpaceConfig(topology="figure"), "mine")
+    check_genotype(load("resnet50"), SpaceConfig(), "mine")
