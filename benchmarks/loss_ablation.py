@@ -26,14 +26,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.layouts import Pair, find_pairs
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text, write_beside
 from utils.named import named_folders
 
+ROOT = Path(__file__).resolve().parents[1]
 ONE_WIDTH, WIDTHS = "[5,5,5]", "[3,5,7]"  # pixels of tolerance of P1, P2, P3
 
 
@@ -183,7 +183,7 @@ def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: 
         "# What each term of the loss is worth",
         "",
         f"`python benchmarks/loss_ablation.py`: lite network, {budget.pictures} pictures, {budget.size} pixels, "
-        f"{budget.epochs} epochs, {len(seeds)} seeds. Mean over the seeds and, after ±, their standard deviation; in "
+        f"epochs: {budget.epochs}, seeds: {len(seeds)}. Mean over the seeds and, after ±, their standard deviation; in "
         f"brackets the mean difference to the row above, seed by seed, and its standard error. `{CHOICE}`: pictures "
         f"of the training set that no run saw.",
         "",
