@@ -1,9 +1,12 @@
-r"""The score tables in LaTeX, to be pasted into a paper. They need `\usepackage{booktabs}`."""
+r"""The score tables in LaTeX, to be pasted into a paper. They need `\usepackage{booktabs,graphicx}`.
+
+They stand across both columns of a page, and are shrunk where they are wider than it.
+"""
 
 from collections.abc import Iterable, Sequence
 
 from utils.metrics import KEYS, LABELS, LOWER_IS_BETTER
-from utils.tables import ScoreTable, printed_cells
+from utils.tables import ScoreTable, TableRow, printed_cells, short
 
 TABLE1_KEYS = ("adpf", "wfm", "mae", "adpe")
 """The columns of Table 1, in its order."""
@@ -21,6 +24,8 @@ _SYMBOLS = {
     "msiou": r"\mathrm{MSIoU}",
 }
 _MIDRULE = r"\midrule"
+_UNKNOWN = "--"
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _SPECIAL = str.maketrans(
     {letter: rf"\{letter}" for letter in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -28,7 +33,8 @@ _SPECIAL = str.maketrans(
 
 
 def latex(tables: Sequence[ScoreTable]) -> str:
-    """One table in the manner of Table 1 over all data sets, then one of each data set with every measure.
+    """One table in the manner of Table 1 over all data sets, then one of each data set with every measure
+    and its intervals.
 
     The captions name the variant behind every symbol. The best measured value of a column is bold.
     """
@@ -44,7 +50,7 @@ def _overview(tables: Sequence[ScoreTable]) -> str:
     cells = [_by_method(table, TABLE1_KEYS) for table in tables]
     measured = _methods(tables, measured=True)
     paper = _methods(tables, measured=False)
-    nothing = [""] * len(TABLE1_KEYS)
+    nothing = [_UNKNOWN] * len(TABLE1_KEYS)
     lines = [
         _line([escape(method), *(cell for known in cells for cell in known.get(method, nothing))])
         for method in [*measured, *paper]
@@ -63,13 +69,26 @@ def _overview(tables: Sequence[ScoreTable]) -> str:
 
 
 def _full(table: ScoreTable) -> str:
-    lines = [_line([escape(method), *cells]) for method, cells in _by_method(table, KEYS).items()]
-    measured = sum(row.measured for row in table.rows)
-    if measured < len(lines):
-        lines.insert(measured, _MIDRULE)
+    cells = _by_method(table, KEYS)
+    measured, paper = (
+        [line for row in table.rows if row.measured == kind for line in _lines(row, cells[row.method])]
+        for kind in (True, False)
+    )
     head = [_line(["Method", *(_head(key) for key in KEYS)])]
-    caption = f"{escape(table.data_set)}, {table.count} maps. {_legend(KEYS)}{_remarks([table])}"
-    return _frame("l" + "r" * len(KEYS), head, lines, caption)
+    bounds = " Small: 95\\,\\% intervals." if any(row.intervals for row in table.rows) else ""
+    caption = f"{escape(table.data_set)}, {table.count} maps. {_legend(KEYS)}{bounds}{_remarks([table])}"
+    return _frame("l" + "r" * len(KEYS), head, [*measured, *([_MIDRULE, *paper] if paper else [])], caption)
+
+
+def _lines(row: TableRow, cells: Sequence[str]) -> list[str]:
+    """A method's line, and one with its intervals if it has them."""
+    lines = [_line([escape(row.method), *cells])]
+    if row.intervals:
+        bounds = (
+            rf"\scriptsize {'--'.join(map(short, row.intervals[key]))}" if key in row.intervals else "" for key in KEYS
+        )
+        lines.append(_line(["", *bounds]))
+    return lines
 
 
 def _methods(tables: Sequence[ScoreTable], measured: bool) -> list[str]:
@@ -79,7 +98,8 @@ def _methods(tables: Sequence[ScoreTable], measured: bool) -> list[str]:
 
 def _by_method(table: ScoreTable, keys: Sequence[str]) -> dict[str, list[str]]:
     cells = printed_cells(table, keys, lambda text: rf"\textbf{{{text}}}")
-    return {row.method: line for row, line in zip(table.rows, cells, strict=True)}
+    known = [[cell or _UNKNOWN for cell in line] for line in cells]
+    return {row.method: line for row, line in zip(table.rows, known, strict=True)}
 
 
 def _head(key: str) -> str:
@@ -101,6 +121,6 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _frame(columns: str, head: Sequence[str], lines: Sequence[str], caption: str) -> str:
-    top = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\begin{{tabular}}{{{columns}}}"]
-    bottom = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    top = [r"\begin{table*}", r"\centering", rf"\caption{{{caption}}}", _FIT, rf"\begin{{tabular}}{{{columns}}}"]
+    bottom = [r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]
     return "\n".join([*top, r"\toprule", *head, _MIDRULE, *lines, *bottom, ""])

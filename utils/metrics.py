@@ -25,7 +25,7 @@ from utils.errors import UserError
 from utils.maps import MapError, ScorePair, read_map
 from utils.pysod import Array, measure
 
-CHUNK = 4  # maps that a worker gets at a time
+CHUNK = 8  # maps that a worker gets at a time
 WORTH_A_POOL = 100  # for fewer maps, starting processes costs more than it saves
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of a worker: one each
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -110,7 +112,7 @@ def test_aligned_columns_stand_under_each_other(table):
 
 def test_latex_is_booktabs_with_even_rows(table):
     text = latex([table, score_table("mine", 7, {"lite": GOOD})])
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    assert text.count(r"\begin{table*}") == text.count(r"\end{table*}") == 3
     for tabular in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
         columns, body = len(tabular[0]), tabular[1]
         rows = [line for line in body.splitlines() if line.endswith(r"\\") and r"\multicolumn" not in line]
@@ -120,6 +122,21 @@ def test_latex_is_booktabs_with_even_rows(table):
     assert r"$F_\beta^\omega$: weighted F ($\beta^2$=1)" in text
     assert r"\cmidrule(lr){6-9}" in text
     assert "250 of the 1000 pictures" in text
+    assert r" & \scriptsize .040--.060 &  &" in text
+    assert r"Auto-MSFNet, VGG-16 (Table 1) & .036 & -- & .910 & .924 &" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
+def test_latex_compiles_and_fits_the_page(tmp_path):
+    names = {f"a_{i}%&": GOOD for i in range(3)}
+    tables = [score_table(name, 250, names) for name in ("ECSSD-250", "DUTS-TE-500", "PASCAL-S")]
+    (tmp_path / "tables.tex").write_text(latex(tables))
+    page = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{tables}\end{document}"
+    (tmp_path / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_latex_escapes():
