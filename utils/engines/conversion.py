@@ -11,13 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from net.deploy import HEAD
 from utils.engines.base import EngineError, require
 
 OPSET = 20
 _CALIBRATION = 300  # NNCF's own default: more pictures change little
-# Small and decisive: the logits' convolution, and the attention's own small layers. They stay in floating point.
-_SPARED = (HEAD, "gate")
 
 
 def to_onnx(network: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], dynamic: dict[str, Any]) -> Any:
@@ -46,7 +43,9 @@ def to_onnx(network: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str
     return program.model_proto
 
 
-def to_openvino(network: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str, Any]) -> Any:
+def to_openvino(
+    network: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str, Any], outputs: Sequence[str] = ()
+) -> Any:
     """Converts by torch.export; arguments as `to_onnx`.
 
     Returns:
@@ -61,11 +60,16 @@ def to_openvino(network: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str
         model = openvino.convert_model(exported)
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
+    for port, name in zip(model.outputs, outputs, strict=False):
+        port.get_tensor().set_names({name})
     return model
 
 
 def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
     """Post-training quantisation to int8, by NNCF.
+
+    Convolutions to a single channel, the logits' own and the spatial attention's, stay in floating point: they cost
+    little and decide much.
 
     Args:
         model: an openvino.Model or onnx.ModelProto.
@@ -86,8 +90,16 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
             nncf.Dataset(list(samples)),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=min(len(samples), _CALIBRATION),
-            ignored_scope=nncf.IgnoredScope(patterns=[f".*{name}_.*" for name in _SPARED], validate=False),
+            ignored_scope=nncf.IgnoredScope(names=_single_channel_convolutions(model)),
         )
+
+
+def _single_channel_convolutions(model: Any) -> list[str]:
+    if hasattr(model, "graph"):  # onnx.ModelProto
+        single = {weight.name for weight in model.graph.initializer if len(weight.dims) == 4 and weight.dims[0] == 1}
+        return [node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in single]
+    convolutions = (node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution")
+    return [node.get_friendly_name() for node in convolutions if node.get_output_partial_shape(0)[1] == 1]
 
 
 def file_size(path: Path) -> int:

@@ -1,6 +1,8 @@
 """PyTorch alone: folded, channels last, in the precision that the device computes fastest."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 import torch
@@ -60,8 +62,12 @@ class TorchEngine:
     def __call__(self, images: Tensor) -> Tensor:
         """See `Engine.__call__`."""
         check_images(images, self.size)
-        if self.device.type == "cpu" and torch.get_num_threads() != self.share.threads:
-            torch.set_num_threads(self.share.threads)  # of the calling thread, and of threads that start later
+        if self.device.type != "cpu":
+            return self._run(images)
+        with _threads(self.share.threads):
+            return self._run(images)
+
+    def _run(self, images: Tensor) -> Tensor:
         images = images.to(self.device, memory_format=torch.channels_last)
         if self._compiled is not None or self.device.type != "cpu" or not packing.available():
             return (self._compiled or self._network)(images).float().cpu()
@@ -75,6 +81,20 @@ class TorchEngine:
             if len(images) not in self._packed:
                 self._packed[len(images)] = packing.pack(self._network, images)
             return self._packed[len(images)]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for what this thread computes in the block."""
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_precision(folded: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:

@@ -1,0 +1,205 @@
+"""Exports a network to one file that takes raw RGB pictures of any size and gives their maps, and proves it.
+
+    python export.py                                         the lite model as runs/export/lite.onnx
+    python export.py --engine openvino                       as OpenVINO IR: lite.xml and lite.bin
+    python export.py --engine openvino --precision int8 --calibration DIR     quantised, calibrated on your pictures
+    python export.py --weights FILE.pth --data ECSSD=DIR     checked on a benchmark too: how every score changes
+    python export.py --verify runs/export/lite.onnx          checks a file on this machine again
+
+Input (B, H, W, 3) uint8 RGB, any B, H and W; output (B, H, W) float32 in [0, 1]. Normalisation, both resizes and the
+sigmoid are inside. Each file is run on real pictures (`--images`, else the sample photographs) beside PyTorch in
+float32; the greatest and the mean difference are printed and stored in it. It is written only if they are small.
+See examples/ for programs that run it with ONNX Runtime or OpenVINO alone.
+Exit code: 0, or 2 when the export cannot be made or does not keep the maps.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch.export import Dim
+
+from data.image_io import read_image
+from net.end_to_end import EndToEnd
+from net.predictor import Predictor
+from utils.checkpoint import LoadedNetwork, load_network
+from utils.device import banner
+from utils.engines import EngineError, EngineName, EnginePrecision, conversion
+from utils.engines.base import require, version
+from utils.engines.exported import FORMAT, SUFFIXES, Exported, Record, open_exported, save
+from utils.engines.openvino_engine import capabilities
+from utils.errors import UserError, exit_on_user_error
+from utils.export_check import Differences, change_lines, compare, score_changes
+from utils.jobs import folder_job
+from utils.named import named_folders
+
+SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
+PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "fp16", "int8"), "torch": ("fp32",)}
+PACKAGES = {"onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"), "openvino": ("torch", "openvino"),
+            "torch": ("torch",)}  # fmt: skip
+CALIBRATION_PICTURES = 300
+ALLOWED = {"fp32": 1e-4, "bf16": 1 / 255, "fp16": 1 / 255, "int8": 0.02}
+"""Largest mean difference of a file's maps from PyTorch's in float32, by precision."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exports, checks, writes; or checks a file that is there."""
+    options = parse(arguments)
+    if options.verify is not None:
+        return verify(options)
+    loaded = load_network(options.weights)
+    engine, precision = choose(options.engine, options.precision)
+    out = options.out or Path("runs/export") / f"{loaded.source.stem}{SUFFIXES[engine]}"
+    if out.suffix != SUFFIXES[engine]:
+        raise UserError(f"--out {out}: a file for {engine} ends in {SUFFIXES[engine]}. Rename it, or change --engine.")
+    print(banner(torch.device("cpu"), precision))
+    size = options.size or loaded.size
+    model = convert(loaded, size, engine, precision, options)
+    record = describe(loaded, size, engine, precision)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".export.", dir=out.parent)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written there ({error.strerror or error}).") from None
+    with scratch as folder:
+        part = Path(folder) / out.name
+        save(model, part, record, half=precision == "fp16")
+        record["checks"] = check(open_exported(part), loaded, size, options, Path(folder))
+        save(model, part, record, half=precision == "fp16")
+        for suffix in (".bin", out.suffix):
+            if part.with_suffix(suffix).is_file():
+                part.with_suffix(suffix).replace(out.with_suffix(suffix))
+    print(f"{out} ({conversion.file_size(out) / 1e6:.1f} MB)")
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    heading, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        "export.py", description=heading, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--weights", default="lite", metavar="NAME|FILE", help="shipped name, .safetensors, .pt, or an authors' .pth")
+    add("--engine", default="auto", choices=get_args(EngineName), help="auto: ONNX, which most runtimes read")
+    add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: fp32")
+    add("--out", type=Path, metavar="FILE", help="default: runs/export/NAME and the suffix of the engine")
+    add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
+    add("--calibration", type=Path, metavar="DIR", help="typical pictures, which int8 needs; 300 are plenty")
+    add("--images", type=Path, default=SAMPLES, metavar="PATH", help="pictures to check on; default: data/samples")
+    add("--data", nargs="+", action="extend", metavar="NAME=DIR", help="pictures with masks: how scores change")
+    add("--verify", type=Path, metavar="FILE", help="check a file that was exported before; writes nothing")
+    return parser.parse_args(arguments)
+
+
+def choose(engine: EngineName, precision: EnginePrecision) -> tuple[str, str]:
+    """What is written: `auto` is ONNX in float32.
+
+    Raises:
+        EngineError: a file for that engine has not that precision, or the engine is not installed.
+    """
+    chosen = "onnxruntime" if engine == "auto" else engine
+    for package in PACKAGES[chosen]:
+        require(package, f"--engine {chosen}")
+    wanted = "fp32" if precision == "auto" else precision
+    if wanted not in PRECISIONS[chosen]:
+        known = ", ".join(PRECISIONS[chosen])
+        raise EngineError(f"--precision {wanted}: a file for {chosen} has {known}. Take one of them.")
+    if wanted == "bf16" and "BF16" not in capabilities():
+        raise EngineError("--precision bf16: this processor does not compute in it, so no check is possible. Use fp32.")
+    return chosen, wanted
+
+
+def convert(loaded: LoadedNetwork, size: int, engine: str, precision: str, options: argparse.Namespace) -> Any:
+    """The network from raw pictures to maps, in the engine's own form; quantised if asked for.
+
+    Raises:
+        EngineError: int8 without pictures, or NNCF is not installed.
+    """
+    calibration = [] if options.calibration is None else [task.image for task in folder_job(options.calibration).tasks]
+    if precision == "int8" and not calibration:
+        raise EngineError("--precision int8: is calibrated on pictures. Give some of yours: --calibration DIR.")
+    network = EndToEnd(loaded.network, size)
+    example = {"image": torch.zeros(2, 90, 120, 3, dtype=torch.uint8)}
+    dynamic = {"image": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
+    if engine == "torch":
+        return torch.export.export(network, tuple(example.values()), dynamic_shapes=dynamic)
+    if engine == "openvino":
+        model = conversion.to_openvino(network, example, dynamic, ["saliency"])
+    else:
+        model = conversion.to_onnx(network, example, ["saliency"], dynamic)
+    if precision != "int8":
+        return model
+    step = -(-len(calibration) // CALIBRATION_PICTURES)
+    samples = [{"image": read_image(path)[None]} for path in calibration[::step]]
+    return conversion.quantise(model, samples, "--precision int8")
+
+
+def describe(loaded: LoadedNetwork, size: int, engine: str, precision: str) -> Record:
+    """What a file says of itself; `checks` are added when they are made."""
+    return {
+        "format": FORMAT,
+        "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
+        "size": size,
+        "precision": precision,
+        "versions": {name: version(name) for name in PACKAGES[engine]},
+    }
+
+
+def check(
+    exported: Exported, loaded: LoadedNetwork, size: int, options: argparse.Namespace, scratch: Path
+) -> dict[str, Any]:
+    """Compares a file with PyTorch in float32, prints what it found.
+
+    Raises:
+        UserError: the maps differ by more than `ALLOWED`.
+    """
+    predictor = Predictor.from_loaded(loaded, torch.device("cpu"), "fp32", size, "torch")
+    pictures = [task.image for task in folder_job(options.images).tasks]
+    found = compare(predictor, exported.run, pictures)
+    print(told(found))
+    allowed = ALLOWED[exported.record["precision"]]
+    if not found.mean <= allowed:
+        raise UserError(
+            f"the maps differ from PyTorch's by {found.mean:.5f} on average, more than the {allowed:.5f} that "
+            f"{exported.record['precision']} may have; nothing was written. Use fp32, or other calibration pictures."
+        )
+    checks: dict[str, Any] = {"differences": asdict(found), "scores": {}}
+    for name, root in named_folders(options.data or [], "--data").items():
+        checks["scores"][name] = score_changes(predictor, exported.run, root, scratch / name)
+        print("\n".join(change_lines(name, checks["scores"][name])))
+    return checks
+
+
+def told(found: Differences) -> str:
+    """One line."""
+    return (
+        f"against PyTorch float32 on {found.pictures} pictures: greatest difference {found.greatest:.2e}, "
+        f"mean {found.mean:.2e}, of the worst picture {found.worst:.2e}"
+    )
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Checks a file on this machine, against the weights that it was made from."""
+    exported = open_exported(options.verify)
+    loaded = load_network(options.weights)
+    expected, given = exported.record["weights"]["sha256"], loaded.sha256
+    if expected != given:
+        raise UserError(
+            f"{options.verify}: was made from {exported.record['weights']['file']} ({expected[:12]}), but --weights "
+            f"{options.weights} is {given[:12]}. Give the weights that it was made from."
+        )
+    print(json.dumps({key: value for key, value in exported.record.items() if key != "checks"}))
+    with tempfile.TemporaryDirectory() as scratch:
+        check(exported, loaded, exported.record["size"], options, Path(scratch))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_on_user_error(main))
