@@ -26,6 +26,10 @@ _SYMBOLS = {
 _MIDRULE = r"\midrule"
 _UNKNOWN = "--"
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_PAPER = (
+    " (Table 1): as printed in the Auto-MSFNet paper (Zhang et al., ACM MM 2021), "
+    "which does not name the variants; they are inferred."
+)
 _SPECIAL = str.maketrans(
     {letter: rf"\{letter}" for letter in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -113,7 +117,9 @@ def _legend(keys: Iterable[str]) -> str:
 
 
 def _remarks(tables: Sequence[ScoreTable]) -> str:
-    return "".join(f" {escape(note)}" for table in tables for note in table.notes)
+    """Notes of the tables, and what the rows of Table 1 are in a paper that has another one."""
+    paper = any(not row.measured for table in tables for row in table.rows)
+    return (_PAPER if paper else "") + "".join(f" {escape(note)}" for table in tables for note in table.notes)
 
 
 def _line(cells: Iterable[str]) -> str:

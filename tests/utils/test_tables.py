@@ -122,6 +122,7 @@ def test_latex_is_booktabs_with_even_rows(table):
     assert r"$F_\beta^\omega$: weighted F ($\beta^2$=1)" in text
     assert r"\cmidrule(lr){6-9}" in text
     assert "250 of the 1000 pictures" in text
+    assert text.count("as printed in the Auto-MSFNet paper") == 2  # the overview and ECSSD-250, not `mine`
     assert r" & \scriptsize .040--.060 &  &" in text
     assert r"Auto-MSFNet, VGG-16 (Table 1) & .036 & -- & .910 & .924 &" in text
 

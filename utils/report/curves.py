@@ -1,5 +1,4 @@
-"""Precision-recall, F and E curves of several methods, to be printed: vector graphics, safe for the
-colour-blind.
+"""Precision-recall, F and E curves of several methods, to be printed: vector graphics, safe for the colour-blind.
 
 Colours are Okabe and Ito's ("Color Universal Design", 2008) without yellow and black; line styles repeat with
 another period, so that methods differ in print without colour too.
@@ -17,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
 from utils.metrics import Curves
+
+_LEGEND = 105  # letters across the figure; a line's sample and the gap after it take seven
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.2, 1.6), (6, 2, 1.2, 2), (3, 1.2))
@@ -51,20 +52,22 @@ def draw_curves(title: str, curves: Mapping[str, Curves]) -> Figure:
     """
     thresholds = np.arange(256)
     with mpl.rc_context(_SETTINGS):
-        columns = min(len(curves), 4)
+        columns = max(1, min(len(curves), 4, _LEGEND // (max(map(len, curves)) + 7)))
         legend_height = 0.22 * -(-len(curves) // columns)
         figure = Figure(figsize=(7.2, 2.7 + legend_height), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, 3)
-        for index, (method, curve) in enumerate(curves.items()):
+        for index, curve in enumerate(curves.values()):
             drawn = ((curve.recall, curve.precision), (thresholds, curve.f), (thresholds, curve.e))
             for place, (panel, (x, y)) in enumerate(zip(panels, drawn, strict=True)):
                 gid = f"method-{index}-{place}"
-                panel.plot(x, y, label=method, linewidth=1.3, gid=gid, **style(index))
+                panel.plot(x, y, linewidth=1.3, gid=gid, **style(index))
         labels = (("recall", "precision"), ("threshold", r"$F$ ($\beta^2 = 0.3$)"), ("threshold", r"$E$"))
         for panel, (x, y), limit in zip(panels, labels, (1, 255, 255), strict=True):
-            panel.set(xlabel=x, ylabel=y, xlim=(0, limit), ylim=(0, 1.005))
-        figure.suptitle(title, fontsize=9)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+            panel.set(xlabel=x, ylabel=y, xlim=(0, limit), ylim=(0, 1.005), xticks=np.linspace(0, limit, 6))
+        figure.suptitle(title, fontsize=9, parse_math=False)
+        legend = figure.legend(panels[0].lines, list(curves), loc="outside lower center", ncols=columns)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 

@@ -1,8 +1,8 @@
-"""Sheets of pictures in the manner of a paper's qualitative figure: photograph, mask, every method's map,
-scores."""
+"""Sheets of pictures in the manner of a paper's qualitative figure: photograph, mask, every method's map, scores."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import matplotlib as mpl
@@ -19,7 +19,8 @@ from utils.metrics import LABELS
 from utils.tables import short
 
 PICTURE_SIDE = 300  # pixels of the longer side: 1 inch at the 300 dpi of print
-_TILE, _CAPTION, _HEADING = 1.0, 0.16, 0.45  # inches: side of a tile, line below it, lines above all
+_TILE, _CAPTION, _HEADING, _LINE = 1.0, 0.18, 0.42, 0.11  # inches: side of a tile, line below it, above all, more
+_NAME, _HEAD = 34, 16  # letters that fit below two tiles, and above one
 _SETTINGS: dict[RcKeyType, Any] = {"font.size": 7, "pdf.fonttype": 42}
 
 
@@ -31,19 +32,20 @@ def draw_sheet(evaluated: Evaluated, places: Sequence[int], rule: str, key: str)
         rule: how they were chosen; goes into the title.
         key: the measure that is printed below each map.
     """
-    heads = ["photograph", "mask", *evaluated.scores]
+    heads = [textwrap.fill(head, _HEAD) for head in ("photograph", "mask", *evaluated.scores)]
     seen = [tiles(evaluated, place) for place in places]
     heights = [_TILE * min(1, mask.shape[0] / mask.shape[1]) for mask in (found["mask"] for found in seen)]
-    size = (_TILE * len(heads), sum(heights) + _CAPTION * len(places) + _HEADING)
+    heading = _HEADING + _LINE * max(head.count("\n") for head in heads)
+    size = (_TILE * len(heads), sum(heights) + _CAPTION * len(places) + heading)
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)  # pyright: ignore
+        figure.get_layout_engine().set(w_pad=0.015, h_pad=0.02, wspace=0, hspace=0)  # pyright: ignore
         grid: NDArray[Any] = figure.subplots(len(places), len(heads), squeeze=False, height_ratios=heights)
         for line, place, pictures in zip(grid, places, seen, strict=True):
             _draw_row(line, pictures, _captions(evaluated, place, key))
         for axes, head in zip(grid[0], heads, strict=True):
-            axes.set_title(head, fontsize=7, pad=3)
-        figure.suptitle(f"{evaluated.data_set.name}: {rule}", fontsize=8)
+            axes.set_title(head, fontsize=7, pad=3, parse_math=False)
+        figure.suptitle(f"{evaluated.data_set.name}: {rule}", fontsize=8, parse_math=False)
     return figure
 
 
@@ -81,12 +83,19 @@ def _captions(evaluated: Evaluated, place: int, key: str) -> list[str]:
     """What stands below each tile: the picture's name, nothing, then every method's score."""
     name = LABELS[key].split(" (")[0]
     scores = [getattr(known.rows[place].measures, key) for known in evaluated.scores.values()]
-    return [evaluated.data_set.pairs[place].name, "", *(f"{name} {short(score)}" for score in scores)]
+    return [_shortened(evaluated.data_set.pairs[place].name), "", *(f"{name} {short(score)}" for score in scores)]
+
+
+def _shortened(name: str) -> str:
+    """The end of a long name: there the pictures of a data set differ."""
+    return name if len(name) <= _NAME else "\N{HORIZONTAL ELLIPSIS}" + name[1 - _NAME :]
 
 
 def _draw_row(line: Sequence[Axes], pictures: Mapping[str, NDArray[np.uint8]], captions: Sequence[str]) -> None:
     for axes, picture, caption in zip(line, pictures.values(), captions, strict=True):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
-        axes.set_xlabel(caption, fontsize=6, labelpad=1.5)
+        # The name starts at the left edge, and goes on below the mask, which has no caption.
+        place: Literal["left", "center"] = "left" if axes is line[0] else "center"
+        axes.set_xlabel(caption, fontsize=6, labelpad=1.5, loc=place, parse_math=False)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(linewidth=0.4, color="0.6")

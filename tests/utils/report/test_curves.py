@@ -64,6 +64,17 @@ def test_svg_is_well_formed_with_text_as_text(figure):
     assert not list(root.iter("{http://www.w3.org/2000/svg}image"))
 
 
+def test_names_are_printed_as_they_are_and_stay_on_the_page():
+    line = np.linspace(1, 0, 256)
+    names = ["_mine", "a$b$c", *(f"a method with a rather long name, {i}" for i in range(6))]
+    figure = draw_curves("$5 and $6", dict.fromkeys(names, Curves(line, line, line, line)))
+    root = ElementTree.fromstring(svg(figure))
+    texts = {"".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"$5 and $6", *names} <= texts
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1
+
+
 def test_files_repeat_to_the_byte():
     assert pdf(drawn()) == pdf(drawn())
     assert svg(drawn()) == svg(drawn())

@@ -87,3 +87,19 @@ def test_sheet_is_a_grid_with_scores_below(evaluated):
     assert grid[1, 3].get_xlabel() == "S " + f"{value:.3f}"[1:]
     assert sheet.get_suptitle() == "A: worst by S"
     assert pdf(sheet).startswith(b"%PDF")
+
+
+def test_long_names_do_not_leave_the_sheet(tmp_path):
+    root = write_bench(tmp_path, 2)
+    for path in [*root.glob("data/*/*"), *root.glob("good/*")]:
+        path.rename(path.with_name(f"a$name$_of_more_letters_than_two_tiles_hold_{path.name}"))
+    data_sets = gather({"A": root / "data"}, {"a method of many words $x$": root / "good"})
+    sheet = draw_sheet(evaluate(data_sets, workers=1, resamples=0)[0][0], [0, 1], "all", "sm")
+    pdf(sheet)
+    edge = sheet.bbox
+    texts = [text for axes in sheet.axes for text in (axes.xaxis.label, axes.title)]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert all(box.x0 >= edge.x0 and box.x1 <= edge.x1 and box.y1 <= edge.y1 for box in boxes)
+    assert sheet.axes[2].get_title() == "a method of many\nwords $x$"
+    assert sheet.axes[0].get_xlabel().startswith("\N{HORIZONTAL ELLIPSIS}")
+    assert sheet.axes[0].get_xlabel().endswith("_000000")
