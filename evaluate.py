@@ -1,20 +1,16 @@
-"""Scores maps of several methods on several benchmarks: `python evaluate.py --data NAME=DIR ... --maps
-METHOD=DIR ...`.
+"""Scores maps of several methods on several benchmarks: tables, intervals, tests, curves, sheets, one HTML page.
 
-Example:
-    python evaluate.py --data ECSSD=/data/ECSSD PASCAL-S=/data/PASCAL-S --maps ours=runs/maps
-    F3Net=/maps/F3Net
+    python evaluate.py --data ECSSD=/data/ECSSD PASCAL-S=/data/PASCAL-S --maps ours=runs/test/maps F3Net=/maps/F3Net
 
-The maps of a benchmark NAME lie in `DIR/NAME`, or in `DIR` itself where there is no such folder. Into `--out`
-go
+The maps of a benchmark NAME lie in `DIR/NAME`, or in `DIR` itself where there is no such folder. Into `--out` go
     index.html                   one page with everything: sortable scores, curves, viewer. Needs no network
     tables.md, .tex, .csv        scores with 95 % intervals beside Table 1, comparisons of the methods
     comparisons.csv              paired tests, every measure
     scores/NAME/METHOD.csv       the measures of every map; .json with the curves
     curves/NAME.pdf, .svg        precision-recall, F and E
     sheets/NAME-KIND.pdf         best, median and worst pictures, largest disagreements
-Every picture must have one map of its own size and every map a picture; otherwise nothing is scored, and all
-that is wrong is listed. Exit code 2 then.
+Every picture must have one map of its own size and every map a picture; otherwise nothing is written, all that is wrong
+is listed, and the exit code is 2.
 """
 
 import argparse

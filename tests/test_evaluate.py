@@ -142,7 +142,7 @@ def test_raw_floats(refused):
         np.save(maps[0].with_suffix(".npy"), read_map(maps[0]) / 50)
         maps[0].unlink()
 
-    assert "not in 0 to 1. Apply the sigmoid first" in refused(spoil)
+    assert "not in 0 to 1. Apply the sigmoid, or divide by 255, first" in refused(spoil)
 
 
 @pytest.mark.parametrize(

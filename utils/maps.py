@@ -1,10 +1,8 @@
 """Saliency maps on disk: their one reader, and their strict pairing with a benchmark's masks.
 
-A map is what the field exchanges: a grey 8-bit picture, named as its photograph. What other tools write is
-    either
-brought to that form in its order (16 bits, floats in 0..1, grey saved as RGB) or refused in one line. Nothing
-is
-ever dropped: a missing, an extra or a doubled map is an error.
+A map is what the field exchanges: a grey 8-bit picture, named as its photograph. What other tools write is either
+brought to that form (16 bits, floats in 0..1, grey saved as RGB) or refused in one line. Nothing is ever dropped: a
+missing, an extra or a doubled map is an error.
 """
 
 from collections import defaultdict
@@ -128,15 +126,20 @@ def _read_raster(path: Path) -> NDArray:
 
 
 def _as_8bit(values: NDArray, path: Path) -> NDArray[np.uint8]:
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)  # some TIFF files hold the high byte first
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
     low, high = values.min(initial=0), values.max(initial=0)
     if np.issubdtype(values.dtype, np.floating):
-        if not (np.isfinite(values).all() and low >= 0 and high <= 1):
-            raise MapError(f"{path}: floats from {low:g} to {high:g}, not in 0 to 1. Apply the sigmoid first.")
-        return np.rint(values * 255.0).astype(np.uint8)
+        if not np.isfinite(values).all():
+            raise MapError(f"{path}: holds NaN or infinite values. Compute the map again.")
+        if low < 0 or high > 1:
+            raise MapError(
+                f"{path}: floats from {low:g} to {high:g}, not in 0 to 1. Apply the sigmoid, or divide by 255, first."
+            )
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
     if values.dtype == np.uint16:
         return np.rint(values / 257.0).astype(np.uint8)
     raise MapError(f"{path}: {values.dtype} values from {low} to {high} are no map. Save 8 bits, 0 to 255.")

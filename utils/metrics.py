@@ -1,8 +1,7 @@
 """Scores of folders of maps: the field's measures, computed by its own library in a process pool.
 
-The numbers are those of `pysodmetrics` (see `utils.pysod`). Which variants Table 1 of the paper prints is
-inferred from the tables of the methods that it compares: adaptive F, weighted F with beta^2 = 1, MAE,
-    adaptive E.
+The numbers are those of `pysodmetrics` (see `utils.pysod`). Which variants Table 1 of the paper prints is inferred from
+the tables of the methods that it compares: adaptive F, weighted F with beta^2 = 1, MAE, adaptive E.
 """
 
 import os
@@ -181,8 +180,8 @@ def score_maps(
         raise MapError("\n  ".join([f"{folder}: {len(problems)} of {len(pairs)} maps cannot be scored:", *problems]))
     if all(row.peak <= 1 for row in rows):
         raise MapError(
-            f"{folder}: no map has a value above 1 of 255, as when floats in 0..1 are "
-            "saved as bytes. Save round(255 * map)."
+            f"{folder}: no map has a value above 1 of 255, as when floats in 0..1 are saved as bytes, or bytes in "
+            "16-bit files. Save round(255 * map) in 8 bits."
         )
     return _data_set(rows, total / len(rows), image_f, image_e)
 

@@ -4,8 +4,7 @@ Pictures are the units. All measures are resampled together, with one set of res
 data set, so that the interval of a difference needs no resampling of its own. Max F and max E are not means
 over pictures: for every resample the curves are averaged again and the maximum is taken anew.
 
-Sources: BCa intervals: Efron, "Better bootstrap confidence intervals", JASA 82 (1987). Correction: Holm, "A
-    simple
+Sources: BCa intervals: Efron, "Better bootstrap confidence intervals", JASA 82 (1987). Correction: Holm, "A simple
 sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
 """
 

@@ -37,6 +37,8 @@ def test_sixteen_bits_are_scaled_by_257(tmp_path):
     np.testing.assert_array_equal(read_map(saved(tmp_path, "a.png", values)), expected)
     np.save(tmp_path / "a.npy", values)
     np.testing.assert_array_equal(read_map(tmp_path / "a.npy"), expected)
+    Image.frombytes("I;16B", (3, 2), values.astype(">u2").tobytes()).save(tmp_path / "high_byte_first.tif")
+    np.testing.assert_array_equal(read_map(tmp_path / "high_byte_first.tif"), expected)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
@@ -68,8 +70,8 @@ def test_refusals_name_the_file_and_the_cure(tmp_path):
     refused = {
         saved(tmp_path, "colours.png", colours): r"a map in colours \(RGB\), not in grey. Save one channel",
         saved(tmp_path, "clear.png", clear): "a map with transparency",
-        tmp_path / "logits.npy": r"floats from -3 to 4.5, not in 0 to 1. Apply the sigmoid first",
-        tmp_path / "not_a_number.npy": "floats from nan",
+        tmp_path / "logits.npy": r"floats from -3 to 4.5, not in 0 to 1. Apply the sigmoid, or divide by 255, first",
+        tmp_path / "not_a_number.npy": "holds NaN or infinite values",
         tmp_path / "integers.npy": "int64 values from 0 to 255 are no map. Save 8 bits",
         tmp_path / "batch.npy": r"shape \(height, width\), not \(2, 4, 4\)",
         tmp_path / "nothing.npy": r"not \(0, 4\)",

@@ -117,7 +117,7 @@ def test_floats_saved_as_bytes_are_refused(tmp_path):
     root = write_bench(tmp_path, 3)
     for pair in bench_pairs(root):
         write_png(pair.map_path, read_map(pair.map_path) // 255)
-    with pytest.raises(MapError, match=r"no map has a value above 1 of 255.*Save round\(255 \* map\)"):
+    with pytest.raises(MapError, match=r"no map has a value above 1 of 255.*Save round\(255 \* map\) in 8 bits"):
         score_maps(bench_pairs(root), workers=1)
 
 

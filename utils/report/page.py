@@ -1,9 +1,8 @@
 """One HTML page with everything: sortable scores, curves, comparisons, and a viewer of pictures.
 
-The page is a single file and asks nothing of a network: style, script, figures and pictures are inside it,
-    and its
-content policy forbids the browser to load anything else. So that it stays a file one can send, pictures are
-shrunk and only the selected ones are in it, as many as fit `BUDGET`; the page says how many.
+The page is a single file and asks nothing of a network: style, script, figures and pictures are inside it, and its
+content policy forbids the browser to load anything else. So that it stays a file one can send, pictures are shrunk and
+only the selected ones are in it, as many as fit `BUDGET`; the page says how many.
 """
 
 import base64

@@ -1,5 +1,4 @@
-"""Which pictures are worth looking at: the best, the median and the worst, and where methods disagree
-most."""
+"""Which pictures are worth looking at: the best, the median and the worst, and where methods disagree most."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
