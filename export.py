@@ -148,7 +148,7 @@ def describe(loaded: LoadedNetwork, size: int, engine: str, precision: str) -> R
         "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
         "size": size,
         "precision": precision,
-        "versions": {name: version(name) for name in PACKAGES[engine]},
+        "versions": {name: version(name) for name in (*PACKAGES[engine], *(["nncf"] if precision == "int8" else []))},
     }
 
 

@@ -103,8 +103,9 @@ def _single_channel_convolutions(model: Any) -> list[str]:
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a model: an .onnx, or an .xml and the .bin beside it."""
-    return sum(part.stat().st_size for part in (path, path.with_suffix(".bin")) if part.is_file())
+    """Bytes of a model; of OpenVINO's .xml with the .bin beside it."""
+    parts = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    return sum(part.stat().st_size for part in parts)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,276 @@
+"""Speed of every engine and precision against the plain network, whole pipeline and network alone.
+
+    python benchmarks/inference.py --quick                     one line of JSON, in a few minutes
+    python benchmarks/inference.py --images DIR --report       all networks: benchmarks/inference.md and .svg
+    python benchmarks/inference.py --images DIR --networks lite --report      one of them anew, the others as they were
+
+The plain network is what a user gets without this project's engines: PyTorch eager, float32, contiguous, all three
+heads, nothing folded. It runs in the same pipeline. All variants of a network take turns in one run, so that a busy
+moment meets them all; medians of the rounds count. Ways:
+    network 1, network 8      prepared pictures to logits, one at a time with all cores; in batches of 8
+    pipeline 1, pipeline 8    JPEG to PNG, one picture after the other; as test.py runs a folder
+`resnet50` and `vgg16` are the published networks with seeded weights: their speed does not depend on what was learnt.
+`--parts` keeps what was measured of every network, from which the report is made. The last line is JSON.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.inference_report import SPEEDUPS, figures, write_report
+from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
+from data.image_io import read_image, write_png
+from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
+from net.deploy import fold
+from net.predictor import Predictor, restore, to_8bit
+from utils.checkpoint import LoadedNetwork, load_network, shipped
+from utils.device import DeviceError, banner, keep_memory
+from utils.engines import EngineError
+from utils.engines.base import EngineName, EnginePrecision
+from utils.errors import UserError, exit_on_user_error
+from utils.files import replace_text
+from utils.jobs import Task, folder_job
+from utils.mapmaker import MapMaker, streams_for
+from utils.metrics import usable_cores
+
+ROOT = Path(__file__).resolve().parents[1]
+VARIANTS: tuple[tuple[EngineName, EnginePrecision], ...] = (
+    ("torch", "fp32"), ("torch", "bf16"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"),
+    ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"),
+)  # fmt: skip
+WAYS = ("network 1", "network 8", "pipeline 1", "pipeline 8")
+QUICK_ROUNDS, QUICK_WAYS = 3, ("pipeline 8",)
+BATCH = 8
+CALIBRATION = 30  # pictures; for speed alone, few are enough
+CPU = torch.device("cpu")
+
+
+class PlainEngine:
+    """See `utils.engines.Engine`: the network as it was trained, eager, float32, contiguous, all three heads."""
+
+    name, precision, device, batch, streams = "plain", "fp32", CPU, BATCH, 1
+    reason = "what all others are measured against"
+
+    def __init__(self, network: AutoMSFNet, size: int) -> None:
+        self.network, self.size = network.eval(), size
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `Engine.__call__`."""
+        return self.network(images.contiguous()).p1
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An engine in a precision: for one call at a time, and for as many as the pipeline makes."""
+
+    name: str
+    precision: str
+    lone: Predictor
+    side_by_side: Predictor
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, keeps, reports."""
+    options = parse(arguments)
+    if options.memory_of is not None:
+        return tell_memory(options)
+    keep_memory()
+    print(banner(CPU, "several"))
+    parts: dict[str, Any] = {}
+    for name in options.networks:
+        parts[name] = measure_network(name, options)
+        if not options.quick:
+            replace_text(options.parts / f"{name}.json", json.dumps(parts[name], indent=1) + "\n")
+    if options.report:
+        known = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in options.parts.glob("*.json")}
+        write_report(known, ROOT / "benchmarks" / "inference")
+    print(json.dumps(figures(parts)))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    heading, _, rest = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        "inference.py", description=heading, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, names = parser.add_argument, [*PUBLISHED, *shipped()]
+    add("--images", type=Path, default=ROOT / "data" / "samples", help="default: data/samples")
+    add("--networks", nargs="+", choices=names, help=f"default: {', '.join(names)}; of --quick: resnet50, lite")
+    add("--count", type=int, help="pictures a round (default: 16, of lite 64)")
+    add("--rounds", type=int, default=3)
+    add("--quick", action="store_true", help="only what the line of JSON needs")
+    add("--parts", type=Path, default=Path("runs/inference"), metavar="DIR", help="where measurements are kept")
+    add("--report", action="store_true", help="write benchmarks/inference.md and .svg")
+    add("--memory-of", nargs=3, metavar=("NETWORK", "ENGINE", "PRECISION"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    options.networks = options.networks or (["resnet50", "lite"] if options.quick else names)
+    if options.quick and options.report:
+        raise UserError("--quick --report: a quick run measures too little for the report. Leave one out.")
+    for name in ("rounds", "count"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: at least 1.")
+    return options
+
+
+def network_of(name: str) -> LoadedNetwork:
+    """A shipped network, or a published one with seeded weights."""
+    if name in shipped():
+        return load_network(name)
+    torch.manual_seed(0)
+    config = NetworkConfig(name, name)
+    # No file, hence no checksum: the seed and PyTorch's version, which caches look at too, make the weights.
+    return LoadedNetwork(build_network(config).eval(), config, PUBLISHED_SIZE, Path(name), f"{name}, seed 0")
+
+
+def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """All that is to be known of one network."""
+    loaded = network_of(name)
+    images = [task.image for task in folder_job(options.images).tasks]
+    count = options.count or (64 if name in shipped() else 16)
+    wanted = [v for v in VARIANTS if not options.quick or v in SPEEDUPS.values()]
+    variants = list(filter(None, (build(loaded, engine, precision, images, count) for engine, precision in wanted)))
+    plain = Predictor(PlainEngine(loaded.network, loaded.size))
+    variants.insert(0, Variant("plain", "fp32", plain, plain))
+    tasks = [Task(f"{i:05d}", images[i % len(images)]) for i in range(count)]
+    names = QUICK_WAYS if options.quick else WAYS
+    with tempfile.TemporaryDirectory() as folder:
+        calls = {
+            (variant.name, variant.precision, way): call
+            for variant in variants
+            for way, call in ways(variant, tasks, Path(folder)).items()
+            if way in names
+        }
+        seconds = measure(calls, options.rounds)
+    gmac = {
+        "plain": count_gmac(loaded.network, loaded.size),
+        "folded": count_gmac(fold(loaded.network, loaded.size), loaded.size),
+    }
+    rows = [
+        {
+            "engine": variant.name,
+            "precision": variant.precision,
+            "ms": {way: 1000 * seconds[variant.name, variant.precision, way] / count for way in names},
+            "memory": None if options.quick else memory_of(name, variant),
+        }
+        for variant in variants
+    ]
+    return {
+        "size": loaded.size, "pictures": count, "images": options.images.name, "rounds": options.rounds,
+        "machine": f"{banner(CPU, 'several')} | {usable_cores()} cores", "gmac": gmac, "peak": peaks(), "rows": rows,
+    }  # fmt: skip
+
+
+def build(
+    loaded: LoadedNetwork, engine: EngineName, precision: EnginePrecision, images: Sequence[Path], count: int
+) -> Variant | None:
+    """A variant; None, and a line that says why, where it is not to be had."""
+    calibration = images[:CALIBRATION] if precision == "int8" else ()
+    try:
+        lone, side_by_side = (
+            Predictor.from_loaded(loaded, CPU, precision, None, engine, calibration, streams)
+            for streams in (1, streams_for(count, BATCH))
+        )
+    except (EngineError, DeviceError) as error:
+        print(f"note: {engine} {precision} is left out. {error}", file=sys.stderr)
+        return None
+    return Variant(engine, precision, lone, side_by_side)
+
+
+def ways(variant: Variant, tasks: Sequence[Task], folder: Path) -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    lone, many = variant.lone, variant.side_by_side
+    prepared = [lone.prepare(read_image(task.image)) for task in tasks]
+    batches = [prepared[start : start + BATCH] for start in range(0, len(prepared), BATCH)]
+    maker = MapMaker(many, folder, batch=BATCH, workers=min(4, usable_cores()))
+
+    def network_8() -> None:
+        with ThreadPoolExecutor(many.engine.streams) as threads:
+            list(threads.map(many.logits, batches))
+
+    def one_by_one() -> None:
+        for task in tasks:
+            image = read_image(task.image)
+            (logits,) = lone.logits([lone.prepare(image)])
+            write_png(task.output(folder, "maps"), to_8bit(restore(logits, (image.shape[0], image.shape[1]))))
+
+    def as_test_py() -> None:
+        for failure in maker.make(tasks):
+            raise UserError(failure.reason)
+
+    return {
+        "network 1": lambda: [lone.logits([one]) for one in prepared],
+        "network 8": network_8,
+        "pipeline 1": one_by_one,
+        "pipeline 8": as_test_py,
+    }
+
+
+def measure(calls: dict[tuple[str, str, str], Callable[[], object]], rounds: int) -> dict[tuple[str, str, str], float]:
+    """Median seconds of every call; all take turns in each round, and a round before them warms up."""
+    seconds: dict[tuple[str, str, str], list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if turn:
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def peaks(side: int = 2048) -> dict[str, float]:
+    """What this machine reaches in a matrix product, in 10^9 operations a second, by precision."""
+    draw = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    products: dict[str, Callable[[], object]] = {}
+    for name, dtype in draw.items():
+        matrix = torch.randn(side, side).to(dtype)
+        products[name] = partial(torch.matmul, matrix, matrix)
+    whole = torch.randint(-100, 100, (side, side), dtype=torch.int8)
+    products["int8"] = partial(torch._int_mm, whole, whole)  # pyright: ignore[reportPrivateImportUsage]
+    seconds = measure({(name, "", ""): product for name, product in products.items()}, 5)
+    return {name: 2 * side**3 / seconds[name, "", ""] / 1e9 for name in products}
+
+
+def memory_of(name: str, variant: Variant) -> float | None:
+    """Peak memory of a process that computes two batches with this variant alone, in MB."""
+    command = [sys.executable, __file__, "--memory-of", name, variant.name, variant.precision]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    return float(ended.stdout.split()[-1]) if ended.returncode == 0 else None
+
+
+def tell_memory(options: argparse.Namespace) -> int:
+    """What `memory_of` starts; int8 is calibrated already."""
+    name, engine, precision = options.memory_of
+    loaded = network_of(name)
+    images = [task.image for task in folder_job(options.images).tasks][:CALIBRATION]
+    if engine == "plain":
+        predictor = Predictor(PlainEngine(loaded.network, loaded.size))
+    else:
+        calibration = images if precision == "int8" else ()
+        predictor = Predictor.from_loaded(loaded, CPU, precision, None, engine, calibration, streams_for(99, BATCH))
+    batch = [predictor.prepare(read_image(images[i % len(images)])) for i in range(BATCH)]
+    for _ in range(2):
+        predictor.logits(batch)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_on_user_error(main))

@@ -1,0 +1,106 @@
+"""Table, plot and line of JSON of benchmarks/inference.py."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from utils.files import replace_text, write_beside
+
+SPEEDUPS = {
+    "torch_speedup": ("torch", "bf16"),
+    "openvino_bf16_speedup": ("openvino", "bf16"),
+    "openvino_int8_speedup": ("openvino", "int8"),
+}
+"""Figures of the line of JSON, and of which engine and precision they are, whole pipeline, ResNet-50."""
+
+_COLOURS = {"plain": "0.6", "torch": "tab:red", "onnxruntime": "tab:blue", "openvino": "tab:purple"}
+
+
+def figures(parts: Mapping[str, Any]) -> dict[str, float | None]:
+    """The line of JSON; None where a variant was not measured."""
+    record: dict[str, float | None] = {}
+    rows = _by_variant(parts.get("resnet50"))
+    plain = rows.get(("plain", "fp32"))
+    for name, variant in SPEEDUPS.items():
+        row = rows.get(variant)
+        if row is None and name == "torch_speedup":
+            row = rows.get(("torch", "fp32"))  # a processor without bfloat16
+        record[name] = round(_pipeline(plain) / _pipeline(row), 2) if plain and row else None
+    lite = [row for (engine, _), row in _by_variant(parts.get("lite")).items() if engine != "plain"]
+    torch = [row for row in lite if row["engine"] == "torch"]
+    record["lite_pictures_per_s"] = round(1000 / min(map(_pipeline, lite)), 1) if lite else None
+    record["lite_torch_pictures_per_s"] = round(1000 / min(map(_pipeline, torch)), 1) if torch else None
+    return record
+
+
+def write_report(parts: Mapping[str, Any], target: Path) -> None:
+    """Writes `target`.md and `target`.svg from what was measured of every network."""
+    order = sorted(parts, key=lambda name: -parts[name]["gmac"]["plain"])
+    lines = [
+        "# Speed of every engine",
+        "",
+        "Milliseconds a picture, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
+        "against the plain network (PyTorch eager, float32, contiguous, three heads, unfolded) in the same pipeline. "
+        "`of peak`: operations of the folded network a second (of the plain one for `plain`), network 8, over those "
+        "of a matrix product in the same precision in the same run. Memory: peak of a process that runs it alone.",
+    ]
+    for name in order:
+        lines += ["", *_table(name, parts[name])]
+    replace_text(target.with_suffix(".md"), "\n".join(lines) + "\n")
+    with mpl.rc_context({"svg.hashsalt": target.stem, "svg.fonttype": "none"}):
+        figure = _plot({name: parts[name] for name in order})
+        write_beside(target.with_suffix(".svg"), lambda path: figure.savefig(path, metadata={"Date": None}))
+
+
+def _by_variant(part: Any) -> dict[tuple[str, str], Any]:
+    return {(row["engine"], row["precision"]): row for row in part["rows"]} if part else {}
+
+
+def _pipeline(row: Any) -> float:
+    return row["ms"]["pipeline 8"]
+
+
+def _table(name: str, part: Any) -> list[str]:
+    plain = _pipeline(part["rows"][0])
+    ways = list(part["rows"][0]["ms"])
+    gmac = part["gmac"]
+    peaks = ", ".join(f"{key} {value:.0f}" for key, value in part["peak"].items())
+    lines = [
+        f"## {name}",
+        "",
+        f"{part['size']} x {part['size']}, {gmac['plain']:.2f} GMAC, folded {gmac['folded']:.2f}; {part['pictures']} "
+        f"pictures of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; matrix product, 10^9 operations "
+        f"a second: {peaks}.",
+        "",
+        f"| engine | precision | {' | '.join(ways)} | pictures/s | x | of peak | MB |",
+        f"| --- | --- | {'---: | ' * (len(ways) + 4)}".rstrip(),
+    ]
+    for row in part["rows"]:
+        done = gmac["plain" if row["engine"] == "plain" else "folded"] * 2e3 / row["ms"]["network 8"]
+        cells = [
+            row["engine"], row["precision"], *(f"{row['ms'][way]:.1f}" for way in ways),
+            f"{1000 / _pipeline(row):.1f}", f"{plain / _pipeline(row):.2f}",
+            f"{100 * done / part['peak'][row['precision']]:.0f} %",
+            "" if row["memory"] is None else f"{row['memory']:.0f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _plot(parts: Mapping[str, Any]) -> Figure:
+    """Pictures a second of every variant, a panel a network."""
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(parts), squeeze=False)[0]
+    for panel, (name, part) in zip(panels, parts.items(), strict=True):
+        rows = part["rows"][::-1]
+        speeds = [1000 / _pipeline(row) for row in rows]
+        labels = [f"{row['engine']} {row['precision']}" for row in rows]
+        bars = panel.barh(labels, speeds, color=[_COLOURS[row["engine"]] for row in rows])
+        panel.bar_label(bars, [f"{speed / speeds[-1]:.1f} x" for speed in speeds], padding=3)
+        panel.set_title(f"{name}, {part['size']} pixels")
+        panel.set_xlabel("pictures/s, JPEG to PNG")
+        panel.set_xlim(0, 1.2 * max(speeds))
+    return figure
