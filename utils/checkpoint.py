@@ -120,8 +120,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, since it holds more than tensors and plain values{_culprit(error)}; loading it could run "
-            f"code. Where you trust it, save its weights alone: torch.save(model.state_dict(), FILE)."
+            f"{path}: refused, since it holds more than tensors and plain values{_culprit(error)}; loading it could "
+            f"run code. Where you trust it, save its weights alone: torch.save(model.state_dict(), FILE)."
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
