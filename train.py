@@ -2,388 +2,386 @@
 
     python train.py --config configs/lite.yaml --data.root DUTS-TR
     python train.py --data.root MY-DATA --network.encoder resnet50 --epochs 20
+    torchrun --nproc-per-node 4 train.py --config configs/resnet50.yaml --data.root DUTS-TR
 
-A run that is stopped goes on with the same command. What it writes goes to `--out`: last.pt (to go on),
-best.safetensors (to test), config.json, log.jsonl, tensorboard/.
+A run that is stopped goes on with the same command. What it writes goes to `--out`: last.pt and previous.pt (to go
+on), best.safetensors (to test), config.json, log.jsonl, tensorboard/.
 """
 
 import json
 import math
-import random
-import signal
 import sys
-import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import IO, Any, Literal, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data.datasets import Batch, EpochBatches, PairLoader, SaliencyDataset, make_loader, split_pairs
-from data.layouts import find_pairs
-from data.transforms import MEAN, STD, AugmentConfig, EvalTransform, TrainTransform
-from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
+from data.datasets import Batch, SaliencyDataset
+from data.loaders import Loaders, build_loaders
+from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
-from net.losses import LossConfig, LossTerms, saliency_loss
-from utils.checkpoint import FORMAT, load_checkpoint, save_checkpoint, save_weights
+from net.encoder import stem
+from net.losses import LossTerms, saliency_loss
+from utils.checkpoint import FORMAT, save_checkpoint, save_weights
 from utils.config import parse, to_plain
-from utils.device import DeviceName, Precision, autocast, banner, choose_device, choose_precision, keep_memory
-from utils.errors import UserError, exit_on_user_error
-from utils.optim import OptimConfig, build_optimizer, rate_factor
+from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
+from utils.distributed import Processes, join, synchronise_batchnorm
+from utils.ema import Average
+from utils.errors import exit_on_user_error
+from utils.files import replace_text
+from utils.optim import build_optimizer, rate_factor
+from utils.pace import Pace, UpdateNorm, peak_memory
+from utils.recipe import FREE, TrainConfig, TrainError
+from utils.run_folder import claim
 from utils.runlog import RunLog
-from utils.validation import validate
+from utils.stopping import StopRequest
+from utils.summary import listed, summary
+from utils.training_state import (
+    Progress,
+    StateError,
+    check_same,
+    load_newest,
+    random_state,
+    save_newest,
+    seed_everything,
+    set_random_state,
+)
+from utils.validation import picture_rows, validate
 
-
-class TrainError(UserError):
-    """A run that can't start or can't go on."""
-
-
-@dataclass(frozen=True)
-class SizeStage:
-    """From a share of the run on, the sides of the square that batches are drawn at.
-
-    Attributes:
-        start: share of the epochs, 0 for the first stage.
-        sizes: sides in pixels; one of them is drawn for each batch.
-    """
-
-    start: float
-    sizes: list[int]
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What to train on.
-
-    Attributes:
-        root: a data set in any layout that `python -m data.check` knows.
-        list_file: one name a line, to train on a part; null for all.
-        held_out: share of the pairs, drawn by seed, that training never sees and that the best weights are chosen on.
-        size: side in pixels of the square for validation and inference; 256 in the paper.
-        stages: multi-scale or progressive training; empty for `size` throughout, as in the released code.
-        workers: processes that read.
-        augment: random changes of a picture and its mask.
-    """
-
-    root: Path
-    list_file: Path | None = None
-    held_out: float = 0.05
-    size: int = 256
-    stages: list[SizeStage] = field(default_factory=list)
-    workers: int = 2
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A whole run. Where a default is not the paper's or the released code's it is our choice, see the README.
-
-    Attributes:
-        data: pictures.
-        network: encoder, genotype, width.
-        loss: terms and weights.
-        optim: optimizer and schedule.
-        encoder_weights: `imagenet` (the library downloads them), a path, or `none`.
-        epochs: passes over the training part; 48 as LDF's first stage.
-        batch: pictures a step; 32 as F3Net.
-        seed: of everything that is drawn.
-        device: auto, cpu, cuda or mps.
-        precision: auto takes bf16 where the hardware has it.
-        save_every: steps between checkpoints; one is written after every epoch as well.
-        out: folder of the run.
-    """
-
-    data: DataConfig
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    encoder_weights: str = "imagenet"
-    epochs: int = 48
-    batch: int = 32
-    seed: int = 0
-    device: DeviceName = "auto"
-    precision: Precision = "auto"
-    save_every: int = 200
-    out: Path = Path("runs/train")
-
-
-@dataclass
-class Progress:
-    """Where a run stands: the next batch to train on, and the best validation so far."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float = -math.inf
+LAYOUT = 2  # of last.pt
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that the loop works with."""
+    """Everything that the loop works with. `model` is the network as it is called in training: wrapped, compiled."""
 
     config: TrainConfig
+    processes: Processes
     network: AutoMSFNet
+    model: nn.Module
+    frozen: list[nn.Module]
+    average: Average | None
     optimizer: torch.optim.Optimizer
-    device: torch.device
     precision: Literal["fp32", "bf16", "fp16"]
-    training: PairLoader
-    batches: EpochBatches
-    validation: PairLoader
+    scaler: torch.amp.GradScaler
+    loaders: Loaders
     log: RunLog
     progress: Progress
-    scaler: torch.amp.GradScaler
+    lock: IO[str] | None
+    pace: Pace
 
 
-# ---------------------------------------------------------------------------------------------- set up
+class Step(NamedTuple):
+    """What one step did: loss, norm of the gradient before clipping, norm of the update where it was measured."""
+
+    terms: LossTerms
+    gradient: Tensor
+    update: float | None
 
 
 def main() -> int:
     """Trains, or goes on where the last run stopped."""
     config = parse(TrainConfig, "Train Auto-MSFNet.")
     keep_memory()
-    run = set_up(config)
+    processes = join(choose_device(config.device))
+    try:
+        run = processes.together(lambda: set_up(config, processes))
+        return train(replace(run, model=callable_model(run)))
+    finally:
+        processes.leave()
+
+
+def train(run: Run) -> int:
+    """Epoch after epoch, until the last one or a request to stop."""
     stop = StopRequest()
-    while run.progress.epoch < config.epochs:
-        train_one_epoch(run, stop)
-        if stop.requested:
+    while run.progress.epoch < run.config.epochs:
+        if train_one_epoch(run, stop):
             save(run)
-            print(f"stopped by {stop.requested}; the same command goes on at step {run.progress.step}")
+            by = stop.requested or "another process"
+            run.processes.say(f"stopped by {by}; the same command goes on at step {run.progress.step}")
             return 130
         finish_epoch(run)
     run.log.close()
-    print(f"best weighted F on the held-out part: {run.progress.best:.4f}")
-    print(f"test it: python test.py --weights {config.out / 'best.safetensors'} --data NAME=DIR")
+    for line in summary(run.config, run.progress, run.pace.total()):
+        run.processes.say(line)
     return 0
 
 
-def set_up(config: TrainConfig) -> Run:
+# ---------------------------------------------------------------------------------------------- set up
+
+
+def set_up(config: TrainConfig, processes: Processes) -> Run:
     """Builds everything in a fixed order: seeds, network, optimizer, then the state of an earlier run over them."""
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    print(banner(device, precision))
-    seed_everything(config.seed)
-    weights = None if config.encoder_weights == "none" else config.encoder_weights
-    network = build_network(config.network, weights).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if device.type == "cpu":
-        accelerate(network)
-    optimizer = build_optimizer(network, config.optim)
-    training, batches, validation = build_loaders(config, device)
-    progress, scaler = Progress(), torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    config.out.mkdir(parents=True, exist_ok=True)
-    last = config.out / "last.pt"
-    if last.is_file():
-        restore(load_checkpoint(last), config, network, optimizer, scaler, progress)
-        print(f"going on from {last}: epoch {progress.epoch + 1}, step {progress.step}")
-    (config.out / "config.json").write_text(json.dumps(to_plain(config), indent=2) + "\n", encoding="utf-8")
-    log = RunLog(config.out, progress.step)
-    return Run(
-        config, network, optimizer, device, precision, training, batches, validation, log, progress, scaler
+    lock = claim(config.out) if processes.first else None
+    precision = choose_precision(config.precision, processes.device)
+    processes.say(banner(processes.device, precision) + (f" | {processes.world} processes" * (processes.world > 1)))
+    seed_everything(config.seed)  # alike in all processes, so that all begin with the same weights
+    network, frozen = build(config, processes)
+    loaders = build_loaders(
+        config.data, config.batch, config.seed, parts=config.accumulate, rank=processes.rank, world=processes.world,
+        pin=processes.device.type == "cuda",
     )  # fmt: skip
+    pictures = loaders.pictures
+    processes.say(f"{pictures['training']} pictures to train on, {pictures['held_out']} held out")
+    run = Run(
+        config, processes, network, network, frozen,
+        Average(network, config.average) if config.average.decay else None,
+        build_optimizer(network, config.optim), precision,
+        torch.amp.GradScaler(processes.device.type, enabled=precision == "fp16"),
+        loaders, RunLog(None), Progress(), lock, Pace(),
+    )  # fmt: skip
+    seed_everything(config.seed + processes.rank)  # what a layer draws, such as dropout, differs between processes
+    restore(run)
+    if not processes.first:
+        return run
+    replace_text(config.out / "config.json", json.dumps(to_plain(config), indent=2) + "\n")
+    return replace(run, log=RunLog(config.out, run.progress.step))
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and PyTorch. Samples have seeds of their own, see data.datasets."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def build(config: TrainConfig, processes: Processes) -> tuple[AutoMSFNet, list[nn.Module]]:
+    """The network where it computes, and the parts of it that stay as they are."""
+    weights = None if config.encoder_weights == "none" else config.encoder_weights
+    network: Any = build_network(config.network, weights)
+    network = network.to(processes.device, memory_format=torch.channels_last)
+    if processes.device.type == "cpu":
+        accelerate(network)
+    frozen = stem(network.encoder) if config.freeze_stem else []
+    for part in frozen:
+        part.requires_grad_(False)
+    if config.sync_batchnorm:
+        network = synchronise_batchnorm(network, processes)
+    return network, frozen
 
 
-def build_loaders(config: TrainConfig, device: torch.device) -> tuple[PairLoader, EpochBatches, PairLoader]:
-    """Loaders of the training and the held-out part, and the sampler that says where the first one stands."""
-    pairs = find_pairs(config.data.root, config.data.list_file)
-    kept, held_out = split_pairs(pairs, config.data.held_out, config.seed)
-    print(f"{len(kept)} pictures to train on, {len(held_out)} held out")
-    batches = EpochBatches(len(kept), config.batch, sizes_of(config, 0), seed=config.seed, drop_last=True)
-    pin = device.type == "cuda"
-    training = make_loader(
-        SaliencyDataset(kept, TrainTransform(config.data.augment), config.seed), batches, config.data.workers, pin
-    )
-    checks = EpochBatches(max(len(held_out), 1), config.batch, [config.data.size], seed=config.seed)
-    validation = make_loader(SaliencyDataset(held_out, EvalTransform(), config.seed), checks, config.data.workers, pin)
-    return training, batches, validation
-
-
-def sizes_of(config: TrainConfig, epoch: int) -> list[int]:
-    """Sides that the batches of an epoch are drawn from."""
-    sizes = [config.data.size]
-    for stage in config.data.stages:
-        if epoch >= stage.start * config.epochs:
-            sizes = stage.sizes
-    return sizes
+def callable_model(run: Run) -> nn.Module:
+    """The network as training calls it: gradients averaged over the processes, compiled if asked for."""
+    model = run.processes.wrap(run.network)
+    return torch.compile(model) if run.config.compile else model  # pyright: ignore[reportReturnType]
 
 
 # ----------------------------------------------------------------------------------------- train an epoch
 
 
-def train_one_epoch(run: Run, stop: "StopRequest") -> None:
-    """Trains from the run's position to the end of the epoch, or to the batch after a request to stop."""
-    config, progress = run.config, run.progress
-    run.batches.sizes = tuple(sizes_of(config, progress.epoch))
-    run.batches.set_position(progress.epoch, progress.batch)
+def train_one_epoch(run: Run, stop: StopRequest) -> bool:
+    """Trains from the run's position to the end of the epoch; True if a process was asked to stop before."""
+    config, progress, batches = run.config, run.progress, run.loaders.batches
+    batches.sizes = tuple(config.data.sizes_at(progress.epoch / config.epochs))
+    batches.set_position(progress.epoch, progress.batch)
     bar = tqdm(
-        run.training, desc=f"epoch {progress.epoch + 1}/{config.epochs}", initial=progress.batch,
-        total=run.batches.per_epoch, unit="batch", disable=None,
+        run.processes.in_step(run.loaders.training), f"epoch {progress.epoch + 1}/{config.epochs}",
+        batches.per_epoch, initial=progress.batch, unit="batch", disable=None if run.processes.first else True,
     )  # fmt: skip
     run.network.train()
-    since, pictures = time.perf_counter(), 0
+    for part in run.frozen:
+        part.eval()  # its BatchNorm keeps ImageNet's statistics
     for batch in bar:
-        rate = set_rate(run)
-        terms, norm = train_step(run, batch)
-        progress.batch, progress.step, pictures = progress.batch + 1, progress.step + 1, pictures + len(batch.index)
-        if progress.step % 20 == 0:
-            speed, since, pictures = pictures / (time.perf_counter() - since), time.perf_counter(), 0
-            report(run, terms, norm, rate, speed)
-            bar.set_postfix(loss=f"{terms.total.item():.3f}", images_per_s=f"{speed:.1f}")
-        if stop.requested:
-            return
+        set_rates(run)
+        step = train_step(run, batch)
+        progress.batch, progress.step = progress.batch + 1, progress.step + 1
+        if step.update is not None:
+            bar.set_postfix(report(run, step))
+        if run.processes.any(bool(stop.requested))[0]:
+            return True
         if progress.step % config.save_every == 0:
             save(run)
+    return False
 
 
-def set_rate(run: Run) -> float:
-    """Sets the learning rates for the next step and returns their share of the peak."""
-    progress = run.progress
-    factor = rate_factor(
-        run.config.optim, progress.epoch, progress.batch, run.batches.per_epoch, run.config.epochs
-    )  # fmt: skip
+def set_rates(run: Run) -> None:
+    """Sets the learning rates for the next step."""
+    config, progress = run.config, run.progress
+    factor = rate_factor(config.optim, progress.epoch, progress.batch, run.loaders.batches.per_epoch, config.epochs)
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-    return factor
 
 
-def train_step(run: Run, batch: Batch) -> tuple[LossTerms, Tensor]:
-    """One step of the optimizer; returns the loss and the gradient's norm before clipping."""
-    image = batch.image.to(run.device, non_blocking=True, memory_format=torch.channels_last)  # (B, 3, S, S)
-    mask = batch.mask.to(run.device, non_blocking=True)  # (B, 1, S, S)
-    with autocast(run.device, run.precision):
-        logits = run.network(image)
-    terms = saliency_loss(logits, mask, run.config.loss)
-    if not torch.isfinite(terms.total):
-        raise TrainError(stop_on_non_finite(run, batch, terms))
+def train_step(run: Run, batch: Batch) -> Step:
+    """One step of the optimizer over this process's share of the pictures."""
     run.optimizer.zero_grad(set_to_none=True)
-    run.scaler.scale(terms.total).backward()
+    terms = backward(run, batch)
     run.scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), run.config.optim.clip or math.inf)
+    stop_if_not_finite(run, batch, terms, norm)
+    logged = (run.progress.step + 1) % run.config.log_every == 0
+    update = UpdateNorm(run.network.parameters()) if logged else None
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    return terms, norm
+    if run.average is not None:
+        run.average.update(run.network)
+    run.pace.count(len(batch.index) * run.processes.world)
+    return Step(terms, norm, None if update is None else update())
 
 
-def stop_on_non_finite(run: Run, batch: Batch, terms: LossTerms) -> str:
-    """Saves the batch beside the checkpoint, which stays as it was, and says what to do."""
-    path = run.config.out / "non_finite_batch.pt"
-    save_checkpoint(path, {"image": batch.image, "mask": batch.mask, "index": batch.index})
-    values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms._asdict().items())
-    return (
-        f"the loss is not finite at step {run.progress.step} ({values}). The batch is in {path}, the last good state "
-        f"in {run.config.out / 'last.pt'}. Lower optim.lr, set optim.clip, or use --precision fp32."
+def backward(run: Run, batch: Batch) -> LossTerms:
+    """Gradients of the mean loss, computed in parts and averaged over the processes; returns that loss."""
+    parts, progress = run.config.accumulate, run.progress
+    steps = run.loaders.batches.per_epoch
+    done = (progress.epoch * steps + progress.batch + 1) / (run.config.epochs * steps)
+    sums: list[Tensor] = []
+    images = batch.image.to(run.processes.device, non_blocking=True, memory_format=torch.channels_last)  # (B, 3, S, S)
+    masks = batch.mask.to(run.processes.device, non_blocking=True)  # (B, 1, S, S)
+    for number, (image, mask) in enumerate(zip(images.chunk(parts), masks.chunk(parts), strict=True)):
+        with run.processes.apart(run.model, alone=number + 1 < parts):
+            with autocast(run.processes.device, run.precision):
+                logits = run.model(image)
+            terms = saliency_loss(logits, mask, run.config.loss, done)
+            run.scaler.scale(terms.total / parts).backward()
+        sums.append(torch.stack(terms).detach())
+    return LossTerms(*torch.stack(sums).mean(0))  # (parts, terms) -> terms
+
+
+def stop_if_not_finite(run: Run, batch: Batch, terms: LossTerms, norm: Tensor) -> None:
+    """Ends the run, in all processes, if a loss is not finite or a gradient that no scaler will catch.
+
+    The batch is saved beside the checkpoint, which stays as it was.
+
+    Raises:
+        TrainError: naming the step and the values, and what to do.
+    """
+    lost = not torch.isfinite(terms.total)
+    blown = not run.scaler.is_enabled() and not torch.isfinite(norm)
+    some_lost, some_blown = run.processes.any(lost, blown)
+    if not (some_lost or some_blown):
+        return
+    error = None
+    if lost or not some_lost:  # a gradient is shared: where a loss is lost, the process that lost it speaks
+        path = run.config.out / "non_finite_batch.pt"
+        save_checkpoint(path, {"image": batch.image, "mask": batch.mask, "index": batch.index})
+        values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms._asdict().items())
+        error = TrainError(
+            f"the loss is not finite at step {run.progress.step} ({values}, gradient {norm.item():.4g}). The batch is "
+            f"in {path}, the last good state in {run.config.out / 'last.pt'}. Lower optim.lr, set optim.clip, or use "
+            f"--precision fp32."
+        )
+    run.processes.agree(error)
+
+
+def report(run: Run, step: Step) -> dict[str, str]:
+    """Logs one step, losses averaged over the processes, and gives what the progress bar shows."""
+    losses = torch.stack(step.terms)
+    run.processes.mean([losses])
+    named = dict(zip(LossTerms._fields, losses.tolist(), strict=True))
+    rates = {"encoder" if group["encoder"] else "rest": group["lr"] for group in run.optimizer.param_groups}
+    speed = run.pace.read()
+    values = {
+        "gradient_norm": step.gradient.item(), "update_norm": step.update or 0.0, "images_per_s": round(speed, 2),
+        "memory_mib": round(peak_memory(run.processes.device)), "epoch": run.progress.epoch,
+    }  # fmt: skip
+    groups = {"loss": named, "rate": rates, "train": values}
+    run.log.scalars(
+        run.progress.step, {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
     )
+    return {"loss": f"{named['total']:.3f}", "images_per_s": f"{speed:.1f}"}
 
 
-def report(run: Run, terms: LossTerms, norm: Tensor, rate: float, speed: float) -> None:
-    """Logs one step."""
-    losses = {f"loss/{name}": value.item() for name, value in terms._asdict().items()}
-    values = {"train/gradient_norm": norm.item(), "train/rate_factor": rate, "train/images_per_s": round(speed, 2)}
-    run.log.scalars(run.progress.step, {**losses, **values, "train/epoch": run.progress.epoch})
+# ------------------------------------------------------------------------------------------ after an epoch
 
 
 def finish_epoch(run: Run) -> None:
     """Validates, keeps the best weights, moves on to the next epoch and saves."""
-    config, progress = run.config, run.progress
+    progress = run.progress
     progress.epoch, progress.batch = progress.epoch + 1, 0
-    if config.data.held_out > 0:
-        scores = validate(run.network, tqdm(run.validation, "validate", disable=None), run.device, run.precision)
-        run.log.scalars(progress.step, {f"validation/{name}": value for name, value in scores.items()})
-        print(f"epoch {progress.epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        show(run)
-    else:
-        scores = {"wfm": float(progress.epoch)}  # nothing to choose on: the last epoch is the best
-    if scores["wfm"] > progress.best:
-        progress.best = scores["wfm"]
-        notes = {"epoch": progress.epoch, "step": progress.step, "held_out": scores, "config": to_plain(config)}
-        save_weights(config.out / "best.safetensors", run.network, config.network, config.data.size, notes)
+    with averaged(run):
+        scores = check(run)
+        if scores["wfm"] > progress.best:
+            progress.best, progress.best_epoch, progress.best_scores = scores["wfm"], progress.epoch, scores
+            run.processes.together(lambda: save_best(run))
     save(run)
 
 
-@torch.inference_mode()
-def show(run: Run) -> None:
-    """Logs a few held-out pictures with their masks and all three maps, side by side."""
-    batch: Batch = next(iter(run.validation))
-    image, mask = batch.image[:4], batch.mask[:4]
-    with autocast(run.device, run.precision):
-        logits = run.network(image.to(run.device))
-    plain = image * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
-    maps = [mask, *(torch.sigmoid(output.float().cpu()) for output in logits)]
-    row = torch.cat([plain, *(one.expand(-1, 3, -1, -1) for one in maps)], dim=3)  # (B, 3, S, 5 * S)
-    run.log.pictures(run.progress.step, "image, mask, P1, P2, P3", row.clamp(0, 1))
+def averaged(run: Run) -> AbstractContextManager[None]:
+    """The network with the averaged weights, if they are kept."""
+    return nullcontext() if run.average is None else run.average.applied(run.network)
+
+
+def check(run: Run) -> dict[str, float]:
+    """Scores on the held-out part, logged; without one the last epoch counts as the best."""
+    config, progress, loader = run.config, run.progress, run.loaders.validation
+    if loader is None:
+        return {"wfm": float(progress.epoch)}
+    pictures = cast(SaliencyDataset, loader.dataset)
+    run.processes.share_buffers(run.network)
+    bar = tqdm(loader, "validate", disable=None if run.processes.first else True)
+    device = run.processes.device
+    scores = run.processes.together(lambda: validate(run.network, bar, device, run.precision, run.processes))
+    run.log.scalars(progress.step, {f"validation/{name}": value for name, value in scores.items()})
+    run.processes.say(f"epoch {progress.epoch}: {listed(scores)}")
+    if run.processes.first:
+        rows = picture_rows(run.network, pictures, config.data.size, device, run.precision)
+        run.log.pictures(progress.step, "image, mask, P1, P2, P3", rows)
+    return scores
+
+
+def save_best(run: Run) -> None:
+    """Writes best.safetensors."""
+    config, progress = run.config, run.progress
+    if run.processes.first:
+        notes = {
+            "epoch": progress.epoch, "step": progress.step, "held_out": progress.best_scores,
+            "config": to_plain(config),
+        }  # fmt: skip
+        save_weights(config.out / "best.safetensors", run.network, config.network, config.data.size, notes)
 
 
 # ------------------------------------------------------------------------------------------ save and go on
 
 
-class StopRequest:
-    """Remembers that SIGTERM or Ctrl-C came, so that the loop can save and leave between two batches."""
-
-    def __init__(self) -> None:
-        self.requested = ""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = signal.Signals(number).name
-
-
 def save(run: Run) -> None:
     """Writes last.pt: all that a run needs to go on, and all that a reader needs to rebuild the network."""
+    randoms = run.processes.gather(random_state())  # every process has its own
     state: dict[str, Any] = {
         "format": FORMAT,
+        "layout": LAYOUT,
         "network": asdict(run.config.network),
         "genotype": run.network.genotype.to_json(),
         "size": run.config.data.size,
         "config": to_plain(run.config),
+        "found": found(run),
         "weights": run.network.state_dict(),
+        "average": None if run.average is None else run.average.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
         "progress": asdict(run.progress),
-        "random": {"torch": torch.get_rng_state()},
+        "random": randoms,
     }
-    save_checkpoint(run.config.out / "last.pt", state)
+    run.processes.together(lambda: save_newest(run.config.out, state) if run.processes.first else None)
 
 
-def restore(
-    state: dict[str, Any], config: TrainConfig, network: AutoMSFNet, optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler, progress: Progress,
-) -> None:  # fmt: skip
-    """Puts a saved state over freshly built parts.
+def found(run: Run) -> dict[str, Any]:
+    """What the config does not say but must be the same as well for a run to go on."""
+    return {"processes": run.processes.world, "precision": run.precision, "pictures": dict(run.loaders.pictures)}
+
+
+def restore(run: Run) -> None:
+    """Puts the newest whole state of the run's folder, if it has one, over freshly built parts.
 
     Raises:
-        TrainError: if the run was made with settings that would give another result.
+        CheckpointError: if it has some and none is whole.
+        StateError: if it was made by another version, or with settings that would give another result.
     """
-    check_same(state["config"], to_plain(config))
-    network.load_state_dict(state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["random"]["torch"])
-    for name, value in state["progress"].items():
-        setattr(progress, name, value)
-
-
-def check_same(before: Any, now: Any, key: str = "") -> None:
-    """Refuses to go on with settings that matter and have changed; names the key and both values."""
-    if key in {"out", "save_every", "data.workers", "data.root", "device"}:  # free to change: no effect on the weights
+    newest = load_newest(run.config.out, run.processes.say)
+    if newest is None:
         return
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in sorted({*before, *now}):
-            check_same(before.get(name), now.get(name), f"{key}.{name}" if key else name)
-    elif before != now:
-        raise TrainError(
-            f"{key}: the run in --out was started with {before}, now it is {now}. Give the same value to go on, or "
-            f"another --out to start anew."
+    state, path = newest
+    if state.get("layout") != LAYOUT:
+        raise StateError(
+            f"{path}: its layout is {state.get('layout', 1)}, this version goes on with layout {LAYOUT} alone. Give "
+            f"another --out to start anew; test.py still reads it."
         )
+    check_same(state["config"], to_plain(run.config), FREE)
+    check_same(state["found"], found(run))
+    run.network.load_state_dict(state["weights"])
+    if run.average is not None:
+        run.average.load_state_dict(state["average"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scaler.load_state_dict(state["scaler"])
+    set_random_state(state["random"][run.processes.rank])
+    for name, value in state["progress"].items():
+        setattr(run.progress, name, value)
+    run.processes.say(f"going on from {path}: epoch {run.progress.epoch + 1}, step {run.progress.step}")
 
 
 if __name__ == "__main__":

@@ -222,6 +222,9 @@ def make_loader(
         worker_init_fn=worker_init,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers > 0 else None,
+        # An iterator draws a number when it begins, which nothing here uses. From the global generator, that would
+        # change what the network's layers draw after a run was stopped and went on.
+        generator=torch.Generator(),
     )
     # A program that fails holds its loader until the very end, and Python would wait for workers that
     # nobody told to leave.

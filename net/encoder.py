@@ -111,6 +111,19 @@ class Timm(Encoder):
         return self.body(image)[-LEVELS:]
 
 
+def stem(encoder: Encoder) -> list[nn.Module]:
+    """The first convolution and the BatchNorm after it, which F3Net leaves as they come from ImageNet.
+
+    Raises:
+        EncoderError: if the encoder has no such pair.
+    """
+    kinds = (nn.Conv2d, nn.modules.batchnorm._BatchNorm)
+    found = [next((part for part in encoder.modules() if isinstance(part, kind)), None) for kind in kinds]
+    if None in found:
+        raise EncoderError(f"{type(encoder).__name__}: no convolution with a BatchNorm. Set freeze_stem to false.")
+    return [part for part in found if part is not None]
+
+
 def build(name: str, weights: str | Path | None = None) -> Encoder:
     """Builds an encoder.
 

@@ -6,7 +6,7 @@ differentiable boundary F1 of Bokhovkin and Burnaev (arXiv 1905.07852, 2019), wi
 coarse output to the fine one. The IoU term is LDF's. Weights are our choice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,8 @@ class LossConfig:
         theta0: width in pixels of the window that extracts a boundary; the source advises 3.
         theta: width in pixels of the tolerance for P1, P2, P3; odd. Growing widths are our reading of
             "progressive"; three equal ones give the plain boundary loss.
+        ramp: share of the run over which the weight of the polishing loss grows from 0 to `polish`. A blurred map
+            has a boundary loss near 1 that says little about where the boundary should be.
     """
 
     bce: float = 1.0
@@ -41,6 +43,7 @@ class LossConfig:
     outputs: tuple[float, float, float] = (1.0, 1.0, 1.0)
     theta0: int = 3
     theta: tuple[int, int, int] = (3, 5, 7)
+    ramp: float = 0.0
 
     def __post_init__(self) -> None:
         for name, width in (("theta0", self.theta0), *(("theta", width) for width in self.theta)):
@@ -49,6 +52,8 @@ class LossConfig:
         for name, weight in (("bce", self.bce), ("iou", self.iou), ("polish", self.polish)):
             if weight < 0:
                 raise LossError(f"loss.{name}: {weight}, expected 0 (off) or more.")
+        if not 0 <= self.ramp <= 1:
+            raise LossError(f"loss.ramp: {self.ramp}, expected a share of the run between 0 and 1.")
         if not any((self.bce, self.iou, self.polish)):
             raise LossError("loss: bce, iou and polish are all 0, so nothing would be learnt. Turn one on.")
 
@@ -62,14 +67,20 @@ class LossTerms(NamedTuple):
     polish: Tensor
 
 
-def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig) -> LossTerms:
+def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig, done: float = 1.0) -> LossTerms:
     """The whole training loss, in float32 even inside autocast.
+
+    Every term is a mean over the pictures, so the loss of a batch is the mean of those of its equal parts, whether
+    these are computed one after the other or in several processes.
 
     Args:
         logits: three outputs, each (B, 1, H, W).
         mask: (B, 1, H, W), 0 or 1.
         config: weights and widths.
+        done: share of the run that is over, for `ramp`.
     """
+    if done < config.ramp:
+        config = replace(config, polish=config.polish * done / config.ramp, ramp=0.0)
     with torch.autocast(mask.device.type, enabled=False):
         mask = mask.float()
         parts = [
@@ -117,10 +128,10 @@ def boundary(x: Tensor, width: int) -> Tensor:
 
 
 def boundary_loss(probability: Tensor, mask: Tensor, theta0: int, theta: int) -> Tensor:
-    """One minus the boundary F1, averaged over the images whose mask has a boundary.
+    """One minus the boundary F1, averaged over the images; 0 for one whose mask has no boundary.
 
-    Source: Bokhovkin and Burnaev 2019. Images whose mask is empty or full have no boundary to hit and are left out;
-    a batch of such images alone gives 0.
+    Source: Bokhovkin and Burnaev 2019. An image whose mask is empty or full has no boundary to hit. It adds nothing
+    but still counts, so that the mean over a batch is that over its parts.
 
     Args:
         probability: (B, 1, H, W), in [0, 1], not logits.
@@ -137,8 +148,7 @@ def boundary_loss(probability: Tensor, mask: Tensor, theta0: int, theta: int) ->
     precision = (predicted * _dilate(true, theta)).sum((1, 2, 3)) / (predicted.sum((1, 2, 3)) + tiny)
     recall = (true * _dilate(predicted, theta)).sum((1, 2, 3)) / (area + tiny)
     loss = 1 - 2 * precision * recall / (precision + recall + tiny)  # (B,)
-    valid = (area > 0).to(loss.dtype)
-    return (loss * valid).sum() / valid.sum().clamp(min=1)
+    return (loss * (area > 0)).mean()
 
 
 def _dilate(x: Tensor, width: int) -> Tensor:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from data.datasets import read_pair
+from data.layouts import find_pairs
 from data.synthetic import write_scenes
+from data.transforms import EvalTransform
 from utils.checkpoint import load_checkpoint, load_network
+from utils.run_folder import claim
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder_weights", "none",
     "--data.size", "64", "--data.workers", "1", "--batch", "4", "--epochs", "2", "--optim.name", "adamw",
     "--optim.lr", "0.002", "--optim.encoder_lr", "0.002", "--device", "cpu", "--precision", "fp32",
+    "--log_every", "1",
+    "--average.decay", "0.9", "--accumulate", "2",
 ]  # fmt: skip
 
 
@@ -62,44 +72,77 @@ def test_a_run_writes_what_it_promises(finished):
     assert list((out / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_goes_on_to_the_same_weights(scenes, finished, tmp_path, number):
+def start(scenes, out, *more):
+    environment, pipe = {**os.environ, "OMP_NUM_THREADS": "1"}, subprocess.PIPE
+    return subprocess.Popen(
+        command(scenes, out, *more), cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True
+    )  # fmt: skip
+
+
+def wait_for(condition, running):
+    deadline = time.monotonic() + 300
+    while not condition() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_state(scenes, finished, tmp_path, number):
     out = tmp_path / "stopped"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = subprocess.Popen(
-        command(scenes, out, "--save_every", "1"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not (out / "last.pt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    running = start(scenes, out, "--save_every", "1")
+    wait_for((out / "last.pt").is_file, running)
     running.send_signal(number)
-    running.communicate(timeout=60)
-    assert running.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
-    assert 0 < load_checkpoint(out / "last.pt")["progress"]["step"] < 10
+    text, _ = running.communicate(timeout=300)
+    step = load_checkpoint(out / "last.pt")["progress"]["step"]
+    assert running.returncode == 130 and 0 < step < 10
+    assert f"stopped by {number.name}; the same command goes on at step {step}" in text
     assert train(scenes, out, "--save_every", "1").returncode == 0
-    ours, theirs = load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt")
-    assert ours["progress"] == theirs["progress"]
-    assert_same(ours["weights"], theirs["weights"])
-    assert_same(ours["optimizer"]["state"], theirs["optimizer"]["state"])
+    assert_same(load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt"))
+    best, theirs = (load_file(folder / "best.safetensors") for folder in (out, finished[0]))
+    assert_same(best, theirs)
 
 
-def assert_same(ours, theirs):
+def test_a_run_killed_at_three_random_moments_ends_with_the_same_state(scenes, finished, tmp_path):
+    out, seed = tmp_path / "killed", time.time_ns()
+    rng = random.Random(seed)
+    for target in sorted(rng.sample(range(1, 10), 3)):
+        running = start(scenes, out, "--save_every", "1")
+        wait_for(lambda target=target: step_of(out) >= target, running)
+        time.sleep(rng.uniform(0, 0.05))  # in the middle of a step, of a save, or of a validation
+        running.kill()
+        running.communicate(timeout=60)
+        assert running.returncode == -signal.SIGKILL, f"seed {seed}: not killed at step {target}"
+    assert train(scenes, out, "--save_every", "1").returncode == 0
+    assert_same(load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt"), f"seed {seed}")
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps), "the log holds what was computed twice but once"
+
+
+def step_of(out):
+    """Last step that a run has logged, 0 before the first."""
+    path = out / "log.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return max((int(line.split('"step": ')[1].split(",")[0]) for line in lines if '"step": ' in line), default=0)
+
+
+def assert_same(ours, theirs, where=""):
+    """Every tensor and every value is the same, to the bit; the folder's own path is not compared."""
     if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys()
+        assert ours.keys() == theirs.keys(), where
         for key, value in ours.items():
-            assert_same(value, theirs[key])
+            if key != "out":
+                assert_same(value, theirs[key], f"{where}/{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), where
+        for number, (one, two) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(one, two, f"{where}/{number}")
     else:
-        assert torch.equal(torch.as_tensor(ours), torch.as_tensor(theirs))
+        assert torch.equal(ours, theirs) if torch.is_tensor(ours) else ours == theirs, where
 
 
 def test_it_learns(scenes, tmp_path):
     done = train(scenes, tmp_path / "run", "--epochs", "25", "--data.augment.crop", "0", "--data.held_out", "0")
     assert done.returncode == 0, done.stderr
     network = load_network(tmp_path / "run" / "best.safetensors").network
-    from data.datasets import read_pair
-    from data.layouts import find_pairs
-    from data.transforms import EvalTransform
-
     errors, chance = [], []
     for pair in find_pairs(scenes):
         image, mask = EvalTransform()(*read_pair(pair), 64)
@@ -120,6 +163,10 @@ def test_it_learns(scenes, tmp_path):
         (["--data.root", "gone"], "gone"),
         (["--batch", "99"], "99"),
         (["--loss.theta0", "4"], "loss.theta0: 4 pixels"),
+        (["--average.decay", "1"], "average.decay: 1.0, expected 0 (off) or more and less than 1"),
+        (["--accumulate", "3"], "batch: 4 pictures can't be dealt out evenly to 1 processes with 3 parts"),
+        (["--sync_batchnorm", "true"], "SyncBatchNorm computes on cuda alone, this run is on cpu"),
+        (["--save_every", "0"], "save_every: 0, expected 1 or more"),
     ],
 )
 def test_bad_settings_are_one_line(scenes, tmp_path, more, message):
@@ -140,6 +187,92 @@ def test_another_config_in_the_same_folder_is_refused(scenes, finished):
     assert done.returncode == 2
     assert "seed: the run in --out was started with 0, now it is 7" in done.stderr
     assert (finished[0] / "last.pt").read_bytes() == before
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to go on with for more epochs or to break."""
+    return Path(shutil.copytree(finished[0], tmp_path / "copy"))
+
+
+def checkpoints(out):
+    return {path.name: path.read_bytes() for path in (*out.glob("*.pt"), *out.glob("*.safetensors"))}
+
+
+def assert_refused(done, message, out, before):
+    assert done.returncode == 2
+    assert message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert checkpoints(out) == before
+
+
+def test_a_torn_checkpoint_falls_back_to_the_one_before(scenes, finished, copied):
+    last = copied / "last.pt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    done = train(scenes, copied, "--save_every", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"{last} is broken and passed over\n" in done.stdout
+    assert f"going on from {copied / 'previous.pt'}" in done.stdout
+    assert_same(load_checkpoint(last), load_checkpoint(finished[0] / "last.pt"))
+
+
+def test_two_runs_in_one_folder(scenes, copied):
+    before = checkpoints(copied)
+    lock = claim(copied)
+    done = train(scenes, copied)
+    lock.close()
+    assert_refused(done, f"{copied}: another run (process {os.getpid()} on ", copied, before)
+
+
+def test_no_space_left(scenes, tmp_path):
+    out = tmp_path / "run"
+    assert train(scenes, out, "--epochs", "1").returncode == 0
+    settings = json.loads((out / "config.json").read_text())
+    state = load_checkpoint(out / "last.pt")
+    state["config"]["epochs"] = 2  # as if it had been stopped after the first of two epochs
+    torch.save(state, out / "last.pt")
+    before, limit = checkpoints(out), (out / "last.pt").stat().st_size // 2
+    assert settings["epochs"] == 1
+
+    def full_disk():  # files may grow to half of a checkpoint: the write fails in its middle, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        command(scenes, out), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=600, check=False, preexec_fn=full_disk,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"{out / 'last.pt'}: cannot be written (" in done.stderr and "Free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {**checkpoints(out), "best.safetensors": b""} == {**before, "best.safetensors": b""}
+    assert not list(out.glob(".*.part.*"))
+
+
+def test_a_folder_that_cannot_be_written(scenes, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = train(scenes, tmp_path / "file" / "run")
+    assert done.returncode == 2
+    assert "can't be written (Not a directory). Give another --out" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_missing_data_set_harms_nothing(scenes, copied):
+    before = checkpoints(copied)
+    done = train(copied / "gone", copied)
+    assert_refused(done, str(copied / "gone"), copied, before)
+
+
+def test_other_pictures_are_refused(scenes, copied, tmp_path):
+    write_scenes(tmp_path / "more", count=25, size=72, seed=0)
+    before = checkpoints(copied)
+    done = train(tmp_path / "more", copied)
+    assert_refused(done, "pictures.", copied, before)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(scenes, copied):
+    state = load_checkpoint(copied / "last.pt")
+    del state["layout"]
+    torch.save(state, copied / "last.pt")
+    before = checkpoints(copied)
+    assert_refused(train(scenes, copied), "its layout is 1, this version goes on with layout 2", copied, before)
 
 
 def test_a_broken_picture_in_the_middle_of_an_epoch_is_named(tmp_path):

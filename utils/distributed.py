@@ -7,7 +7,8 @@ anything. Flags and Python objects go through gloo, gradients on GPUs through NC
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -64,6 +65,13 @@ class Processes:
         distributed.all_gather_object(items, item)
         return items
 
+    def mean(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Averages each tensor over the processes, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                distributed.all_reduce(tensor)
+                tensor.div_(self.world)
+
     def agree(self, error: UserError | None) -> None:
         """Leaves if any process has an error: the first of those raises its own, the others exit without a word."""
         (failed,) = self.any(error is not None)
@@ -98,6 +106,10 @@ class Processes:
         if self.world == 1:
             return network
         return DistributedDataParallel(network, [self.device] if self.device.type == "cuda" else None)
+
+    def apart(self, model: nn.Module, alone: bool) -> AbstractContextManager[object]:
+        """While `alone`, gradients of a wrapped model add up in each process and are not averaged yet."""
+        return model.no_sync() if alone and isinstance(model, DistributedDataParallel) else nullcontext()
 
     def share_buffers(self, network: nn.Module) -> None:
         """Gives every process the BatchNorm statistics of the first one, so that all evaluate the same network."""

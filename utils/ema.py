@@ -60,10 +60,11 @@ class Average:
         self.steps += 1
         keep = min(self.config.decay, (1 + self.steps) / (self.config.warmup + self.steps))
         now = network.state_dict()
-        moving = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.weights[name] for name in moving], [now[name] for name in moving], 1 - keep)
-        for name in now.keys() - set(moving):  # BatchNorm counts its batches: a number that has no average
-            self.weights[name].copy_(now[name])
+        for name, average in self.weights.items():
+            if average.is_floating_point():
+                average.lerp_(now[name], 1 - keep)
+            else:  # BatchNorm counts its batches: a number that has no average
+                average.copy_(now[name])
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:

@@ -12,9 +12,7 @@ class WriteError(UserError):
     """A file that cannot be written where it should be."""
 
 
-def write_beside(
-    path: Path, write: Callable[[Path], object], durable: bool = False, keep: Path | None = None
-) -> None:
+def write_beside(path: Path, write: Callable[[Path], object], durable: bool = False, keep: Path | None = None) -> None:
     """Lets `write` fill a temporary file beside `path` and renames it into place; missing folders are made.
 
     Args:

@@ -51,7 +51,7 @@ class OptimConfig:
 
 
 def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """An optimizer with up to four groups: encoder or not, decaying or not. Each keeps its peak rate as `peak`."""
+    """An optimizer with up to four groups: encoder or not, decaying or not. Each keeps its `peak` rate."""
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
@@ -59,7 +59,7 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opti
         encoder, decays = name.startswith("encoder."), config.decay_vectors or parameter.ndim > 1
         rate = config.encoder_lr if encoder else config.lr
         decay = config.weight_decay if decays else 0.0
-        group = {"params": [], "lr": rate, "peak": rate, "weight_decay": decay}
+        group = {"params": [], "lr": rate, "peak": rate, "weight_decay": decay, "encoder": encoder}
         groups.setdefault((encoder, decays), group)["params"].append(parameter)
     if config.name == "adamw":
         return torch.optim.AdamW(list(groups.values()), foreach=True)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 
 class Pace:
-    """Images a second since the last reading."""
+    """Images a second since the last reading, and the time since the beginning."""
 
     def __init__(self) -> None:
-        self._since, self._images = time.perf_counter(), 0
+        self._begin = self._since = time.perf_counter()
+        self._images = 0
 
     def count(self, images: int) -> None:
         """Adds images that are done."""
@@ -25,6 +26,10 @@ class Pace:
         speed = self._images / max(now - self._since, 1e-9)
         self._since, self._images = now, 0
         return speed
+
+    def total(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self._begin
 
 
 def peak_memory(device: torch.device) -> float:
@@ -54,3 +59,12 @@ class UpdateNorm:
 def norm(tensors: Sequence[Tensor]) -> float:
     """Euclidean norm of all of them together."""
     return torch.stack([one.norm() for one in tensors]).norm().item()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `4 s`, `3 min 20 s`, `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -9,35 +9,79 @@ from typing import Any
 from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from utils.errors import UserError
+from utils.files import replace_text
+
+LINES = "log.jsonl"
+
+
+class LogError(UserError):
+    """A log that can't be written or read."""
+
 
 class RunLog:
     """Writes scalars and pictures of a run into its folder.
 
     Args:
-        folder: `folder/tensorboard` gets event files, `folder/log.jsonl` a line an entry.
-        step: where a resumed run goes on; what TensorBoard holds beyond it is dropped.
+        folder: `folder/tensorboard` gets event files, `folder/log.jsonl` a line an entry; None writes nothing, for
+            processes that leave it to the first one.
+        step: where a resumed run goes on; what either holds beyond it is dropped, since it will come again.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
-        self._board = SummaryWriter(folder / "tensorboard", purge_step=step)
-        self._lines = (folder / "log.jsonl").open("a", encoding="utf-8")
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
+        self._board, self._lines = None, None
+        if folder is None:
+            return
+        self._path = folder / LINES
+        if self._path.is_file():
+            kept = [record for record in read_log(folder) if record["step"] <= step]
+            replace_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self._lines = self._path.open("a", encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers of one step."""
+        if self._board is None:
+            return
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        self.line({"step": step, **values})
-
-    def line(self, record: Mapping[str, Any]) -> None:
-        """Appends one JSON line with the time added."""
-        self._lines.write(json.dumps({"time": round(time.time(), 1), **record}) + "\n")
-        self._lines.flush()
+        self._line({"step": step, "time": round(time.time(), 1), **values})
 
     def pictures(self, step: int, name: str, images: Tensor) -> None:
         """Logs pictures: (B, 3 or 1, H, W) in [0, 1]."""
-        self._board.add_images(name, images, step)
+        if self._board is not None:
+            self._board.add_images(name, images, step)
 
     def close(self) -> None:
         """Flushes and closes both files."""
-        self._board.close()
-        self._lines.close()
+        for file in (self._board, self._lines):
+            if file is not None:
+                file.close()
+
+    def _line(self, record: Mapping[str, Any]) -> None:
+        assert self._lines is not None
+        try:
+            self._lines.write(json.dumps(record) + "\n")
+            self._lines.flush()
+        except OSError as error:
+            raise LogError(f"{self._path}: can't be written ({error.strerror}). Free space and go on.") from None
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Entries of a run's `log.jsonl`, each with `step`, `time` and its numbers.
+
+    A last line that a killed run left half-written is dropped.
+
+    Raises:
+        LogError: there is no log.
+    """
+    path = folder / LINES
+    if not path.is_file():
+        raise LogError(f"{path}: no such log. Give the folder that train.py wrote (--out).")
+    entries: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries

@@ -4,9 +4,11 @@ A run's folder holds `last.pt` and the one before it, `previous.pt`. A save writ
 at any moment one of the two is whole; the newest whole one wins.
 """
 
+import math
 import random
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,18 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 
 class StateError(UserError):
     """A run that can't go on from what its folder holds."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the next batch to train on, the best validation so far and its epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_scores: dict[str, float] = field(default_factory=dict)
 
 
 def seed_everything(seed: int) -> None:
@@ -62,10 +76,12 @@ def save_newest(folder: Path, state: Mapping[str, Any]) -> None:
     save_checkpoint(folder / LAST, state, keep=folder / PREVIOUS)
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
+def load_newest(folder: Path, say: Callable[[str], object] = print) -> tuple[dict[str, Any], Path] | None:
     """The newest whole checkpoint of a folder and its path; None if the folder has none.
 
-    A broken one is named in a line and passed over.
+    Args:
+        folder: of the run.
+        say: gets a line for a broken one, which is passed over.
 
     Raises:
         CheckpointError: if there are checkpoints and none is whole.
@@ -79,7 +95,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
             return load_checkpoint(path), path
         except CheckpointError as error:
             errors.append(str(error))
-            print(f"{path} is broken and passed over", flush=True)
+            say(f"{path} is broken and passed over")
     if errors:
         raise CheckpointError(f"{errors[0]} No older one is whole either; give another --out to start anew.")
     return None
