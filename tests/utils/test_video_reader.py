@@ -11,7 +11,7 @@ from utils.video_reader import LONGEST_GAP, Clip, Pacer, VideoError
 
 @given(
     rate=st.sampled_from([10.0, 25.0, 29.97, 60.0]),
-    gaps=st.lists(st.floats(0.001, 0.999 * LONGEST_GAP), max_size=60)  # at the limit itself rounding decides,
+    gaps=st.lists(st.floats(0.001, 0.999 * LONGEST_GAP), max_size=60),  # at the limit itself rounding decides
     start=st.floats(0, 1e4),
 )
 def test_the_rate_is_constant_whatever_the_gaps(rate, gaps, start):
