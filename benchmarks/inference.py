@@ -33,7 +33,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.inference_report import SPEEDUPS, figures, write_report
+from benchmarks.inference_report import SPEEDUPS, figures, table, write_report
 from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
 from data.image_io import read_image, write_png
 from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
@@ -101,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.report:
         known = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in options.parts.glob("*.json")}
         write_report(known, ROOT / "benchmarks" / "inference")
+    elif options.quick:
+        print("\n\n".join(table(name, part) for name, part in parts.items()))
     print(json.dumps(figures(parts)))
     return 0
 
@@ -114,7 +116,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add, names = parser.add_argument, [*PUBLISHED, *shipped()]
     add("--images", type=Path, default=ROOT / "data" / "samples", help="default: data/samples")
     add("--networks", nargs="+", choices=names, help=f"default: {', '.join(names)}; of --quick: resnet50, lite")
-    add("--count", type=int, help="pictures a round (default: 16, of lite 64)")
+    add("--count", type=int, help="pictures a round (default: 16; of lite, and with --quick, more)")
     add("--rounds", type=int, default=3)
     add("--quick", action="store_true", help="only what the line of JSON needs")
     add("--parts", type=Path, default=Path("runs/inference"), metavar="DIR", help="where measurements are kept")
@@ -144,7 +146,8 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """All that is to be known of one network."""
     loaded = network_of(name)
     images = [task.image for task in folder_job(options.images).tasks]
-    count = options.count or (64 if name in shipped() else 16)
+    # Few batches would measure how a run begins and ends, which is not worth its time but in the quick run.
+    count = options.count or (128 if name in shipped() else 40 if options.quick else 16)
     wanted = [v for v in VARIANTS if not options.quick or v in SPEEDUPS.values()]
     variants = list(filter(None, (build(loaded, engine, precision, images, count) for engine, precision in wanted)))
     plain = Predictor(PlainEngine(loaded.network, loaded.size))

@@ -1,0 +1,109 @@
+"""OpenVINO and ONNX Runtime: the maps of PyTorch. Each test needs what requirements-deploy.txt installs."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from data.image_io import read_image, read_mask
+from data.layouts import find_pairs
+from data.transforms import prepare_image
+from net.predictor import Predictor, to_8bit
+from utils.checkpoint import load_network
+from utils.engines import EngineError, build_engine
+from utils.metrics import score_pair
+
+PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnx", "onnxscript", "onnxruntime")}
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_weights):
+    return load_network(tiny_weights)
+
+
+@pytest.fixture(scope="module")
+def images(root):
+    paths = sorted((root / "data" / "samples").glob("*.jpg"))[:3]
+    return torch.stack([prepare_image(read_image(path), 64) for path in paths])
+
+
+@pytest.fixture(params=["openvino", "onnxruntime"])
+def name(request):
+    for package in PACKAGES[request.param]:
+        pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
+    return request.param
+
+
+def test_float32_maps_are_those_of_pytorch(name, loaded, images):
+    engine = build_engine(loaded, name, "fp32", streams=2)
+    with torch.inference_mode():
+        exact = loaded.network(images).p1.sigmoid()
+    assert (engine.name, engine.precision, engine.streams) == (name, "fp32", 2)
+    assert (engine(images).sigmoid() - exact).abs().max() < 1e-4
+    # Channels last, as pictures are prepared, and from two threads at once.
+    batches = [images.contiguous(memory_format=torch.channels_last)[i : i + 1] for i in (0, 1, 2, 0)]
+    with ThreadPoolExecutor(2) as threads:
+        together = torch.cat(list(threads.map(engine, batches)))
+    assert (together[:3].sigmoid() - exact).abs().max() < 1e-4
+    assert torch.equal(together[0], together[3])
+
+
+def test_a_second_start_reads_what_the_first_converted(name, loaded, monkeypatch):
+    build_engine(loaded, name, "fp32")
+
+    def convert(*_: object) -> None:
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr("torch.export.export", convert)
+    monkeypatch.setattr("torch.onnx.export", convert)
+    build_engine(loaded, name, "fp32", streams=2)
+
+
+def test_int8_without_pictures(name, loaded):
+    with pytest.raises(EngineError, match="--precision int8: int8 is calibrated on pictures, and there are none"):
+        build_engine(loaded, name, "int8")
+
+
+def test_int8_stays_near(loaded, images):
+    for package in ("openvino", "nncf"):
+        pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
+    engine = build_engine(loaded, "openvino", "int8", calibration=list(images))
+    with torch.inference_mode():
+        exact = loaded.network(images).p1.sigmoid()
+    difference = (engine(images).sigmoid() - exact).abs()
+    assert engine.precision == "int8" and 0 < difference.mean() < 0.02
+
+
+def test_precisions_that_are_not_there(loaded):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime (requirements-deploy.txt)")
+    for precision in ("bf16", "fp16"):
+        with pytest.raises(EngineError, match=f"--precision {precision}: ONNX Runtime does not compute in it"):
+            build_engine(loaded, "onnxruntime", precision)
+
+
+def test_openvino_bf16_where_the_processor_has_it_not(loaded):
+    openvino = pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+    there = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lacking = [p for p, name in (("bf16", "BF16"), ("fp16", "FP16")) if name not in there]
+    if not lacking:
+        pytest.skip("this processor has bf16 and fp16")
+    with pytest.raises(EngineError, match=f"--precision {lacking[0]}: OpenVINO has it not on this processor. It has"):
+        build_engine(loaded, "openvino", lacking[0])
+
+
+@pytest.mark.slow
+def test_int8_scores_of_the_shipped_network(shared):
+    """Max F and MAE on real photographs move by less than .003; calibrated on other ones."""
+    for package in ("openvino", "nncf"):
+        pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
+    shipped, cpu = load_network("lite"), torch.device("cpu")
+    others = sorted((shared / "datasets/DUTS-TR/DUTS-TR-Image").iterdir())[::700]
+    pairs = find_pairs(shared / "datasets/ECSSD-250")[::8]
+    curves, maes = [], []
+    for engine, precision, calibration in (("torch", "fp32", ()), ("openvino", "int8", others)):
+        predictor = Predictor.from_loaded(shipped, cpu, precision, None, engine, calibration)
+        scored = [score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask)) for pair in pairs]
+        maes.append(sum(one.row.measures.mae for one in scored) / len(scored))
+        curves.append(max(sum(one.curves[2] for one in scored) / len(scored)))
+    assert maes[0] < 0.06 and 0 < abs(maes[0] - maes[1]) < 0.003
+    assert curves[0] > 0.85 and abs(curves[0] - curves[1]) < 0.003
