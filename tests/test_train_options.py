@@ -1,0 +1,146 @@
+"""Options of train.py, each by what it does to a step."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from data.synthetic import write_scenes
+from tests.test_train import SMALL
+from utils.config import parse
+from utils.distributed import Processes, synchronise_batchnorm
+from utils.pace import norm
+from utils.recipe import TrainConfig
+from utils.stopping import StopRequest
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, count=12, size=72, seed=0)
+    return root
+
+
+@pytest.fixture
+def begin(scenes, tmp_path):
+    """Sets up a run in this process, with no workers."""
+
+    def set_up(*more):
+        arguments = [*SMALL, "--data.root", str(scenes), "--out", str(tmp_path / "run"), "--data.workers", "0", *more]
+        run = train.set_up(parse(TrainConfig, "", arguments), Processes(0, 1, torch.device("cpu")))
+        return replace(run, model=train.callable_model(run))
+
+    return set_up
+
+
+def weights(run):
+    return {name: value.clone() for name, value in run.network.state_dict().items()}
+
+
+def test_clipping_bounds_the_gradient(begin):
+    run = begin("--optim.clip", "0.01")
+    step = train.train_step(run, next(iter(run.loaders.training)))
+    clipped = norm([parameter.grad for parameter in run.network.parameters()])
+    assert step.gradient.item() > 0.01 and clipped == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_frozen_stem_stays_and_nothing_else_does(begin):
+    run = begin("--freeze_stem", "true", "--epochs", "1")
+    before = weights(run)
+    train.train_one_epoch(run, StopRequest())
+    after = weights(run)
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    stem = {name for name in before if name.startswith(("encoder.body.conv_stem.", "encoder.body.bn1."))}
+    assert len(stem) == 6 and stem <= same
+    rest = {name for name, parameter in run.network.named_parameters() if name not in stem and parameter.grad.any()}
+    assert len(rest) > 100 and not rest & same
+
+
+def test_the_polishing_loss_ramps_in(begin):
+    polish = []
+    for ramp in ("0", "1"):
+        run = begin("--loss.ramp", ramp, "--epochs", "4")
+        polish.append(train.backward(run, next(iter(run.loaders.training))).polish.item())
+    steps = run.loaders.batches.per_epoch * 4
+    assert polish[1] == pytest.approx(polish[0] / steps, rel=1e-3), "the first step of all has its share of the weight"
+
+
+def test_sizes_follow_the_stages(begin):
+    run = begin("--data.stages", "[{start: 0.0, sizes: [32]}, {start: 0.5, sizes: [48, 64]}]", "--epochs", "4")
+    sizes = []
+    for epoch in range(4):
+        run.loaders.batches.sizes = tuple(run.config.data.sizes_at(epoch / 4))
+        run.loaders.batches.set_position(epoch)
+        sizes.append({batch.image.shape[-1] for batch in run.loaders.training})
+    assert sizes[:2] == [{32}, {32}] and sizes[2] | sizes[3] == {48, 64}
+
+
+def test_bf16_gives_the_same_loss_to_its_precision(begin):
+    if not any(torch.cpu.get_capabilities().get(unit) for unit in ("avx512_bf16", "amx_bf16")):
+        pytest.skip("this CPU has no bfloat16 units")
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        run = begin("--precision", precision)
+        assert run.precision == precision and not run.scaler.is_enabled()
+        losses[precision] = train.train_step(run, next(iter(run.loaders.training))).terms.total.item()
+    assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+
+
+def test_fp16_scales_skips_an_overflow_and_goes_on(begin, monkeypatch):
+    # For users it needs a GPU (utils.device says why); this CPU computes it slowly, but with the same scaler.
+    monkeypatch.setattr(train, "choose_precision", lambda name, device: "fp16")
+    run = begin()
+    batch = next(iter(run.loaders.training))
+    run.scaler._scale = run.scaler._growth_tracker = None
+    run.scaler._init_scale = 2.0**60  # gradients overflow
+    before = weights(run)
+    step = train.train_step(run, batch)
+    assert torch.isfinite(step.terms.total) and not torch.isfinite(step.gradient)
+    assert all(torch.equal(before[name], value) for name, value in run.network.named_parameters())
+    assert run.scaler.get_scale() == 2.0**59
+    run.scaler.load_state_dict({**run.scaler.state_dict(), "scale": 2.0**8})
+    train.train_step(run, batch)
+    assert not all(torch.equal(before[name], value) for name, value in run.network.named_parameters())
+    train.save(run)
+    run.lock.close()
+    assert begin().scaler.state_dict() == run.scaler.state_dict()
+
+
+def test_compiled_gradients_are_the_same(begin, monkeypatch):
+    # Captured, differentiated and called as a whole; the default backend would then spend minutes on C++ code.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    gradients = []
+    for compiled in ("false", "true"):
+        run = begin("--compile", compiled, "--accumulate", "1")
+        run.network.eval()  # BatchNorm over four small pictures would blow rounding up
+        train.backward(run, next(iter(run.loaders.training)))
+        gradients.append({name: parameter.grad for name, parameter in run.network.named_parameters()})
+        assert "_orig_mod" not in "".join(run.network.state_dict())
+    for name, plain in gradients[0].items():
+        scale = max(plain.abs().max().item(), 1e-6)
+        torch.testing.assert_close(gradients[1][name], plain, rtol=1e-2, atol=1e-3 * scale, msg=name)
+
+
+def test_synchronised_batchnorm_keeps_the_keys():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    synchronised = synchronise_batchnorm(network, Processes(0, 2, torch.device("cuda")))
+    assert isinstance(synchronised[1], torch.nn.SyncBatchNorm)
+    assert synchronised.state_dict().keys() == network.state_dict().keys()
+
+
+def test_an_average_is_what_is_validated_and_kept(begin):
+    run = begin("--average.decay", "0.99", "--epochs", "1")
+    train.train_one_epoch(run, StopRequest())
+    seen = {}
+    own = weights(run)
+    real = train.check
+    train_check = lambda run: (seen.update(weights(run)), real(run))[1]  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "check", train_check)
+        train.finish_epoch(run)
+    assert all(torch.equal(value, seen[name]) for name, value in run.average.weights.items())
+    assert all(torch.equal(value, own[name]) for name, value in run.network.state_dict().items())
+    assert Path(run.config.out / "best.safetensors").is_file()
