@@ -88,6 +88,7 @@ class Architect(Generic[Batch]):
 
     Attributes:
         optimizer: Adam over the alphas; its state belongs into a checkpoint.
+        loss: as given.
 
     Raises:
         ArchitectError: if the second order is wanted and the optimizer's step is not linear in the gradient.
@@ -111,7 +112,8 @@ class Architect(Generic[Batch]):
         self.optimizer = torch.optim.Adam(
             network.alphas(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
-        self._weights_optimizer, self._loss, self._cost, self._average = optimizer, loss, cost, average
+        self.loss = loss
+        self._weights_optimizer, self._cost, self._average = optimizer, cost, average
 
     def step(self, training: Batch, validation: Batch) -> ArchitectStep:
         """One step of the alphas.
@@ -134,7 +136,7 @@ class Architect(Generic[Batch]):
     def first_order(self, validation: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
         """Gradient of the validation loss by the alphas at the present weights; the loss; the cost."""
         with only(self.network, self.network.alphas()):
-            loss, cost = self._loss(validation), self._cost_now()
+            loss, cost = self.loss(validation), self._cost_now()
             return self._gradients(loss + cost, self.network.alphas()), loss.detach(), cost.detach()
 
     def second_order(self, training: Batch, validation: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -144,13 +146,13 @@ class Architect(Generic[Batch]):
         """
         alphas, weights = self.network.alphas(), self._moving_weights()
         with only(self.network, weights):
-            descent = self._gradients(self._loss(training), weights)
+            descent = self._gradients(self.loss(training), weights)
         self._average(descent)
         before = [weight.detach().clone() for weight in weights]
         try:
             rates = self._virtual_step(weights, descent)
             with only(self.network, [*alphas, *weights]):
-                loss, cost = self._loss(validation), self._cost_now()
+                loss, cost = self.loss(validation), self._cost_now()
                 gradients = self._gradients(loss + cost, [*alphas, *weights])
             direct, direction = gradients[: len(alphas)], gradients[len(alphas) :]
             self._average(direction)
@@ -185,7 +187,7 @@ class Architect(Generic[Batch]):
         for sign in (1, -1):
             _set(weights, [start + sign * radius * slope for start, slope in zip(before, direction, strict=True)])
             with only(self.network, self.network.alphas()):
-                sides.append(self._gradients(self._loss(training), self.network.alphas()))
+                sides.append(self._gradients(self.loss(training), self.network.alphas()))
         return [(plus - minus) / (2 * radius) for plus, minus in zip(*sides, strict=True)]
 
     def _moving_weights(self) -> list[nn.Parameter]:

@@ -104,8 +104,10 @@ class Mixture(nn.Module):
         else:
             # The mixed channels go last instead of PC-DARTS' shuffle: the next edge takes others, and nothing is
             # gathered channel by channel, which is slow where channels are innermost in memory.
-            part = x[:, : self.width].contiguous(memory_format=torch.channels_last)
-            mixed = torch.cat([x[:, self.width :], self._mix(part)], dim=1)
+            part = self._mix(x[:, : self.width].contiguous(memory_format=torch.channels_last))
+            if part.requires_grad:
+                part.register_hook(_dense)  # the gradient comes as a slice: copied once, not by every BatchNorm
+            mixed = torch.cat([x[:, self.width :], part], dim=1)
         return mixed + self.auxiliary * x if self.auxiliary else mixed
 
     def weights(self) -> Tensor:
@@ -155,6 +157,10 @@ class Mixture(nn.Module):
             elif not isinstance(module, operations.Zero):
                 others.append(index)
         return chains, skips, others
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def check_space(names: Sequence[str], channels: int, partial: int) -> None:

@@ -31,7 +31,7 @@ SHORT = {
     "sep_conv_3x3_rp2": "double sep", "dil_conv_3x3": "dil", "dil_conv_3x3_rp2": "double dil",
     "dil_conv_3x3_dil4": "dil 4", "ChannelAttention": "CA", "SpatialAttention": "SA",
 }  # fmt: skip
-_STEP = 1.7  # between nodes
+_STEP = 2.2  # between nodes
 _NODE = 0.26  # radius
 
 
@@ -43,7 +43,7 @@ def draw_cells(genotype: Genotype, title: str = "") -> Figure:
         title: above the cells.
     """
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(12.5, 5.0), layout="constrained")
+        figure = Figure(figsize=(14.0, 4.6), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, 3)
         for number, (panel, cell) in enumerate(zip(panels, genotype.cells, strict=True), 1):
             _draw_cell(panel, cell, number, genotype.topology == "figure")
@@ -67,12 +67,13 @@ def draw_weights(probabilities: Sequence[Sequence[float]], edges: Sequence[str],
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(1.6 + 0.62 * len(names), 0.9 + 0.24 * len(edges)), layout="constrained")
         panel: Axes = figure.subplots()
-        picture = panel.imshow(values, cmap="viridis", norm=Normalize(0, 1), aspect="auto")
+        top = max(float(values.max()), 0.3)  # a young search would be one dark square on a scale up to 1
+        picture = panel.imshow(values, cmap="viridis", norm=Normalize(0, top), aspect="auto")
         panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=45, ha="right")
         panel.set_yticks(range(len(edges)), edges)
         for row, column in enumerate(values.argmax(1)):
             value = values[row, column]
-            colour = "black" if value > 0.6 else "white"
+            colour = "black" if value > 0.6 * top else "white"
             panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=6)
         figure.colorbar(picture, ax=panel, label="weight", shrink=0.5)
     return figure
@@ -83,7 +84,12 @@ def _draw_cell(panel: Axes, cell: CellGenotype, number: int, figure_topology: bo
     first = number == 1
     levels = LEVELS[1:] if first else LEVELS
     places = [1 + index for index in range(len(levels))]
-    panel.set(xlim=(-1.0, _STEP * 5 + 0.9), ylim=(-3.4, 3.5), aspect="equal", title=f"cell {number}")
+    panel.set(
+        xlim=(-1.0, _STEP * 5 + 0.9),
+        ylim=(-3.4, 3.6 if figure_topology else 2.0),
+        aspect="equal",
+        title=f"cell {number}",
+    )
     panel.axis("off")
     root = "E5" if first else f"x{number - 1}"
     _node(panel, 0, root, NODE_COLOURS.get(root, "#555a61"))

@@ -1,0 +1,168 @@
+"""Seconds and peak memory of one bilevel search step: ours against the plain DARTS step of the same space.
+
+    python benchmarks/search.py                  ResNet-50, 128 channels, 256 pixels, batch 2
+    python benchmarks/search.py --rounds 5       more turns
+
+A step is a batch for the alphas and a batch for the weights. Variants, each in a process of its own, alternated:
+    plain      float32, every mixture computed operation by operation, both backward passes through everything: the
+               public DARTS code, first order
+    exact      what search.py does: the same sum without waste (net.mixture), the alphas' step without the gradients
+               that it does not need (net.architect), bfloat16 and channels last where the CPU has bfloat16 units
+    partial4   as exact, with a quarter of the channels through the candidates (PC-DARTS, K = 4)
+All have the same loss, optimizers and clipping. Last line: JSON.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from net.architect import Architect, ArchitectConfig, only
+from net.losses import saliency_loss
+from net.mixture import Mixture
+from net.supernet import SpaceConfig, SuperNet, build_supernet
+from utils.device import autocast, banner, choose_precision, keep_memory
+from utils.files import replace_text
+from utils.optim import build_optimizer
+from utils.search.config import SearchConfig
+
+STEPS = {"plain": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one that does not count
+TABLE = Path(__file__).with_suffix(".md")
+CPU = torch.device("cpu")
+BATCH, SIDE = 2, 256
+Batch = tuple[Tensor, Tensor]
+
+
+class PlainMixture(Mixture):
+    """The definition: every operation on its own, then the sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weighted sum of all candidates; (B, C, H, W) -> the same."""
+        return sum((w * op(x) for w, op in zip(self.weights(), self.candidates, strict=True)), torch.zeros(()))
+
+
+def main() -> int:
+    """Runs the variants in turn and writes the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=2, help="how often the variants take turns")
+    parser.add_argument("--one", choices=STEPS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return 0
+    results: dict[str, list[dict[str, float]]] = {variant: [] for variant in STEPS}
+    for variant in tqdm(list(STEPS) * options.rounds, disable=None):
+        command = [sys.executable, __file__, "--one", variant]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        results[variant].append(json.loads(done.stdout.splitlines()[-1]))
+        print(f"{variant}: {results[variant][-1]}", flush=True)
+    report(results)
+    return 0
+
+
+def measure(variant: str) -> dict[str, float]:
+    """Median seconds of a step and this process's peak memory in MiB."""
+    plain = variant == "plain"
+    precision = "fp32" if plain else choose_precision("auto", CPU)
+    if not plain:
+        keep_memory()
+    torch.manual_seed(0)
+    network = build_supernet(SpaceConfig(partial=4 if variant == "partial4" else 1))
+    if plain:
+        for _, mixture in network.mixtures():
+            mixture.__class__ = PlainMixture
+    config = SearchConfig()
+    with only(network, network.weights()):
+        optimizer = build_optimizer(network, config.optim)
+
+    def loss(batch: Batch) -> Tensor:
+        with autocast(CPU, precision):
+            logits = network(batch[0])
+        return saliency_loss(logits, batch[1], config.loss).total
+
+    architect = Architect(network, optimizer, ArchitectConfig(), loss)
+    step = plain_step if plain else our_step
+    batches = [_batch(torch.contiguous_format if plain else torch.channels_last) for _ in range(2)]
+    seconds: list[float] = []
+    for _ in range(STEPS[variant] + 1):
+        begin = time.perf_counter()
+        step(network, optimizer, architect, batches)
+        seconds.append(time.perf_counter() - begin)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": median(seconds[1:]), "memory_mib": memory}
+
+
+def our_step(
+    network: SuperNet, optimizer: torch.optim.Optimizer, architect: Architect[Batch], batches: list[Batch]
+) -> None:
+    """One step of the alphas and one of the weights, as search.py takes them."""
+    architect.step(batches[0], batches[1])
+    with only(network, network.weights()):
+        optimizer.zero_grad(set_to_none=True)
+        architect.loss(batches[0]).backward()
+    nn.utils.clip_grad_norm_(network.weights(), SearchConfig().optim.clip)
+    optimizer.step()
+
+
+def plain_step(
+    network: SuperNet, optimizer: torch.optim.Optimizer, architect: Architect[Batch], batches: list[Batch]
+) -> None:
+    """The same as the public DARTS code has it: every backward pass gives every gradient."""
+    architect.optimizer.zero_grad()
+    architect.loss(batches[1]).backward()
+    architect.optimizer.step()
+    optimizer.zero_grad()
+    architect.loss(batches[0]).backward()
+    nn.utils.clip_grad_norm_(network.weights(), SearchConfig().optim.clip)
+    optimizer.step()
+
+
+def report(results: dict[str, list[dict[str, float]]]) -> None:
+    """Prints and writes the table; the last line is JSON."""
+    precision = choose_precision("auto", CPU)
+    lines = [
+        "# A bilevel search step",
+        "",
+        f"`python benchmarks/search.py`; {banner(CPU, precision)}; ResNet-50, 128 channels, 11 operations, {SIDE} "
+        f"pixels, batch {BATCH}; medians over {len(results['plain'])} turns, spread in brackets. All but plain in "
+        f"{precision}.",
+        "",
+        "| variant | seconds a step | against plain | peak memory, MiB | against plain |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    seconds = {variant: [turn["seconds"] for turn in turns] for variant, turns in results.items()}
+    memory = {variant: median(turn["memory_mib"] for turn in turns) for variant, turns in results.items()}
+    speedup = {variant: median(seconds["plain"]) / median(values) for variant, values in seconds.items()}
+    for variant, values in seconds.items():
+        lines.append(
+            f"| {variant} | {median(values):.2f} ({min(values):.2f} to {max(values):.2f}) | {speedup[variant]:.2f} x | "
+            f"{memory[variant]:.0f} | {memory[variant] / memory['plain']:.2f} x |"
+        )
+    record = {
+        "exact_speedup": round(speedup["exact"], 3),
+        "exact_memory": round(memory["exact"] / memory["plain"], 3),
+        "partial4_speedup": round(speedup["partial4"], 3),
+        "partial4_memory": round(memory["partial4"] / memory["plain"], 3),
+    }
+    replace_text(TABLE, "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(json.dumps(record))
+
+
+def _batch(layout: torch.memory_format) -> Batch:
+    image = torch.randn(BATCH, 3, SIDE, SIDE).to(memory_format=layout)
+    return image, (torch.rand(BATCH, 1, SIDE, SIDE) > 0.7).float()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

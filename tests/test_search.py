@@ -1,0 +1,194 @@
+"""search.py end to end on generated scenes: what it writes, going on after a stop, many processes, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.synthetic import write_scenes
+from net.genotype import load
+from utils.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    "--config", "configs/search_smoke.yaml", "--device", "cpu", "--precision", "fp32", "--data.size", "48",
+    "--space.operations", '["none", "skip_connect", "conv_3x3", "SpatialAttention"]', "--epochs", "2",
+    "--architect.warmup", "0.5",
+]  # fmt: skip
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("scenes"), count=16, size=56, seed=0)
+
+
+def command(scenes, out, *more):
+    return [sys.executable, "search.py", *SMALL, "--data.root", str(scenes), "--out", str(out), *more]
+
+
+def run(arguments):
+    return subprocess.run(
+        arguments, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def search(scenes, out, *more):
+    return run(command(scenes, out, *more))
+
+
+@pytest.fixture(scope="module")
+def finished(scenes, tmp_path_factory):
+    """One search that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    done = search(scenes, out, "--save_every", "1")
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_a_search_writes_what_it_promises(finished):
+    out, text = finished
+    assert "8 pictures for the weights, 8 for the alphas" in text
+    genotype = load(out / "genotype.json")
+    assert genotype.provenance["seed"] == 0 and genotype.provenance["epoch"] == 2
+    assert genotype.provenance["pictures"]["weights"] == 8
+    assert genotype.provenance["config"]["space"]["channels"] == 16
+    assert len(genotype.provenance["pictures"]["names"]) == 16 and "torch" in genotype.provenance["versions"]
+    for kind in ("png", "svg"):
+        assert len(list((out / "cells").glob(f"*.{kind}"))) == len(list((out / "heat").glob(f"*.{kind}"))) == 2
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    records = [line for line in lines if "search/entropy" in line]
+    assert len(records) == 2
+    assert {"search/skip", "search/attention", "search/expected_gmac", "search/weight_loss"} <= set(records[0])
+    assert {"search/agreement", "search/alpha_loss", "search/derived_loss"} <= set(records[1])
+    assert "search/alpha_loss" not in records[0], "the alphas rested"
+    assert list((out / "tensorboard").iterdir())
+
+
+def test_the_page_is_self_contained(finished):
+    page = (finished[0] / "search.html").read_text()
+    assert page.count("<svg") == 3 and "default-src 'none'" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "<script" not in page
+    assert "cell 3 inner 7" in page and "architect.warmup" in page
+
+
+def test_train_takes_the_genotype(scenes, finished, tmp_path):
+    done = run([
+        sys.executable, "train.py", "--data.root", str(scenes), "--network.genotype",
+        str(finished[0] / "genotype.json"), "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16",
+        "--encoder_weights", "none", "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1",
+        "--device", "cpu", "--precision", "fp32", "--out", str(tmp_path / "trained"),
+    ])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "trained" / "best.safetensors").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_search_goes_on_to_the_same_state(scenes, finished, tmp_path, number):
+    out = tmp_path / "stopped"
+    running = subprocess.Popen(
+        command(scenes, out, "--save_every", "1"), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (out / "previous.pt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.send_signal(number)
+    running.communicate(timeout=120)
+    assert running.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert 0 < load_checkpoint(out / "last.pt")["progress"]["step"] < 4
+    assert search(scenes, out, "--save_every", "1").returncode == 0
+    ours, theirs = load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt")
+    for part in ("network", "optimizer", "alpha_optimizer", "progress"):
+        assert_same(ours[part], theirs[part])
+    assert any(key.endswith(".alpha") for key in ours["network"])
+    assert [one["genotype"] for one in ours["history"]] == [one["genotype"] for one in theirs["history"]]
+
+
+def assert_same(ours, theirs):
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            assert_same(value, theirs[key])
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert_same(one, other)
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs)
+    else:
+        assert ours == theirs
+
+
+def test_two_processes_search_as_one(scenes, tmp_path):
+    """Both take the mean gradient, so they end with the same alphas, and one of them writes."""
+    out = tmp_path / "two"
+    done = run([
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "search.py", *SMALL,
+        "--data.root", str(scenes), "--out", str(out), "--save_every", "2", "--architect.warmup", "0",
+    ])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 2:") == 1
+    assert load(out / "genotype.json").provenance["processes"] == 2
+
+
+def test_second_order_partial_channels_auxiliary_skip_and_cost_run(scenes, tmp_path):
+    done = search(
+        scenes, tmp_path / "all", "--architect.order", "second", "--space.partial", "4", "--space.channels", "64",
+        "--architect.auxiliary", "1", "--architect.temperature", "[1.0, 0.5]", "--cost.kind", "macs",
+        "--epochs", "1", "--architect.warmup", "0", "--data.workers", "0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "all" / "genotype.json").is_file()
+
+
+def test_a_collapse_is_told_and_may_end_the_search(scenes, tmp_path):
+    done = search(
+        scenes, tmp_path / "run", "--watch.skip", "0", "--watch.stop", "true", "--epochs", "3",
+        "--architect.warmup", "0", "--space.operations", '["none", "skip_connect"]',
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warning: epoch 1: 100% of the derived edges are skip_connect" in done.stdout
+    assert "epoch 2:" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--space.operations", "[]"], "space.operations: [] leaves nothing to choose from"),
+        (["--space.operations", '["none"]'], "space.operations: [none] leaves nothing to choose from"),
+        (["--space.operations", '["conv_5x5"]'], "space.operations: 'conv_5x5' is not registered"),
+        (["--space.partial", "3"], "space.partial: 3 does not divide space.channels 16"),
+        (["--batch", "9"], "16 pictures give 8 for the weights and 8 for the alphas; one batch takes 9 of each"),
+        (["--data.pictures", "99"], "data.pictures: 99, but"),
+        (["--data.alphas", "1"], "data.alphas: 1.0, expected a share between 0 and 1"),
+        (["--data.root", "gone"], "gone"),
+        (["--cost.kind", "latency"], "no cost.table"),
+        (["--cost.kind", "latency", "--cost.table", "gone.json"], "cost.table: gone.json is no file"),
+        (["--architect.order", "second", "--optim.name", "adamw"], "architect.order: second order needs"),
+        (["--architect.lrr", "1"], "lrr"),
+    ],
+)
+def test_bad_settings_are_one_line(scenes, tmp_path, more, message):
+    done = search(scenes, tmp_path / "run", *more)
+    assert done.returncode == 2
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_changed_space_is_refused(scenes, finished):
+    before = (finished[0] / "last.pt").read_bytes()
+    done = search(scenes, finished[0], "--space.operations", '["none", "skip_connect", "conv_3x3"]')
+    assert done.returncode == 2
+    assert "space.operations: the run in --out was started with ['none', 'skip_connect', 'conv_3x3'," in done.stderr
+    assert (finished[0] / "last.pt").read_bytes() == before
+
+
+def test_without_a_data_set_scenes_are_generated(tmp_path):
+    done = run([sys.executable, "search.py", *SMALL, "--data.scenes", "8", "--out", str(tmp_path), "--epochs", "1"])
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "scenes" / "images").iterdir())) == 8

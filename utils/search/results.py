@@ -1,0 +1,114 @@
+"""What a comparison found: table, plot and data."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+import matplotlib as mpl
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch.utils.flop_counter import FlopCounterMode
+
+from utils.cells import SETTINGS
+from utils.checkpoint import load_network
+from utils.files import replace_bytes, replace_text
+from utils.report.curves import COLOURS
+from utils.search.page import rendered
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training.
+
+    Attributes:
+        group: a variant of the search, `published` or `random`.
+        name: of the genotype within its group.
+        seed: of the training.
+        parameters: of the whole network.
+        gmac: multiply-accumulates of one picture at the training's size, in billions.
+        scores: data set -> measure (wfm, maxf, sm, mae) -> value.
+    """
+
+    group: str
+    name: str
+    seed: int
+    parameters: int
+    gmac: float
+    scores: Mapping[str, Mapping[str, float]]
+
+
+def size_of(weights: Path) -> tuple[int, float]:
+    """Parameters of a saved network, and its multiply-accumulates on one picture in billions."""
+    loaded = load_network(weights)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        loaded.network(torch.zeros(1, 3, loaded.size, loaded.size))
+    return sum(one.numel() for one in loaded.network.parameters()), counter.get_total_flops() / 2e9
+
+
+def write_results(out: Path, results: Sequence[Result], sets: Sequence[str], description: str) -> None:
+    """Writes compare.md, compare.json, compare.png and compare.svg.
+
+    Args:
+        out: folder.
+        results: all trainings so far.
+        sets: data sets, in the order of columns.
+        description: what was compared.
+    """
+    replace_text(out / "compare.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    replace_text(out / "compare.md", "\n".join(_table(results, sets, description)) + "\n")
+    figure = draw_results(results, sets)
+    for kind in ("png", "svg"):
+        replace_bytes(out / f"compare.{kind}", rendered(figure, kind))
+
+
+def draw_results(results: Sequence[Result], sets: Sequence[str], measure: str = "wfm") -> Figure:
+    """Every training as a point, a panel for each data set, a column for each group, its mean as a line."""
+    groups = list(dict.fromkeys(result.group for result in results))
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(2.6 * len(sets) + 0.6, 3.2), layout="constrained")
+        panels: Sequence[Axes] = list(figure.subplots(1, len(sets), squeeze=False).flat)
+        for panel, name in zip(panels, sets, strict=True):
+            for column, group in enumerate(groups):
+                values = _values(results, group, name, measure)
+                places = [column + 0.06 * (index - (len(values) - 1) / 2) for index in range(len(values))]
+                panel.plot(places, values, "o", ms=4, alpha=0.8, color=COLOURS[column % len(COLOURS)])
+                panel.hlines(mean(values), column - 0.35, column + 0.35, color="black", lw=1)
+            panel.set_xticks(range(len(groups)), groups, rotation=20)
+            panel.set(title=name, xlim=(-0.6, len(groups) - 0.4))
+        panels[0].set_ylabel({"wfm": "weighted F", "mae": "MAE"}.get(measure, measure))
+    return figure
+
+
+def _table(results: Sequence[Result], sets: Sequence[str], description: str) -> list[str]:
+    """Lines of the report: a row a group, then a row a training."""
+    groups = list(dict.fromkeys(result.group for result in results))
+    head = "".join(f" {name} weighted F | {name} MAE |" for name in sets)
+    rule = " --- |" * (2 * len(sets))
+    lines = ["# Searched, published and random cells", "", description, ""]
+    lines += [f"| cells | trainings | parameters, M | GMAC |{head}", f"| --- | --- | --- | --- |{rule}"]
+    for group in groups:
+        mine = [result for result in results if result.group == group]
+        parameters, gmac = mean(one.parameters for one in mine) / 1e6, mean(one.gmac for one in mine)
+        cells = "".join(
+            f" {_spread(_values(results, group, name, measure))} |" for name in sets for measure in ("wfm", "mae")
+        )
+        lines.append(f"| {group} | {len(mine)} | {parameters:.2f} | {gmac:.2f} |{cells}")
+    lines += ["", "Mean ± standard deviation over the trainings of a group (least to greatest). Every training:", ""]
+    lines += [f"| cells | seed | parameters, M | GMAC |{head}", f"| --- | --- | --- | --- |{rule}"]
+    for one in results:
+        cells = "".join(f" {one.scores[name]['wfm']:.4f} | {one.scores[name]['mae']:.4f} |" for name in sets)
+        size = f"{one.parameters / 1e6:.2f} | {one.gmac:.2f}"
+        lines.append(f"| {one.group} {one.name} | {one.seed} | {size} |{cells}")
+    return [*lines, "", "![weighted F of every training](compare.png)"]
+
+
+def _values(results: Sequence[Result], group: str, name: str, measure: str) -> list[float]:
+    return [result.scores[name][measure] for result in results if result.group == group]
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return f"{mean(values):.4f} ± {deviation:.4f} ({min(values):.4f} to {max(values):.4f})"
