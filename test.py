@@ -115,7 +115,7 @@ def prepare(
                           options.batch)  # fmt: skip
     predictor = Predictor.from_loaded(
         loaded, processes.device, options.precision, options.size, options.engine,
-        typical(options, pictures), streams,
+        typical(options, pictures), streams, options.flip,
     )  # fmt: skip
     keep_memory()
     conditions = describe(loaded, predictor, options.batch)
@@ -166,6 +166,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--calibration", type=Path, metavar="DIR", help="pictures that int8 is calibrated on; default: those of the run"
     )
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
+    add("--flip", action="store_true", help="average with the mirror image: a little better, twice the time")
     add("--batch", type=int, help="pictures that the network takes at once (default: 8; of a video 4)")
     add("--resume", action="store_true", help="keep the maps that are whole already")
     add("--overlay", action=switch, help="the object in front of a dimmed ground, outlined")
@@ -287,6 +288,7 @@ def describe(loaded: LoadedNetwork, predictor: Predictor, batch: int) -> dict[st
         "device": banner(predictor.device, predictor.precision),
         "engine": predictor.engine.name,
         "precision": predictor.precision,
+        "flip": predictor.flip,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     }

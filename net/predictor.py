@@ -48,10 +48,11 @@ class Predictor:
 
     Args:
         engine: what computes the logits, see `utils.engines`.
+        flip: whether to average with the logits of the mirror image, for twice the time.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, flip: bool = False) -> None:
+        self.engine, self.flip = engine, flip
         self.size, self.device, self.precision = engine.size, engine.device, engine.precision
 
     @classmethod
@@ -63,6 +64,7 @@ class Predictor:
         size: int | None = None,
         engine: EngineName = "auto",
         calibration: Iterable[Picture] = (),
+        flip: bool = False,
     ) -> Self:
         """A predictor from a shipped name, a .safetensors or .pt of this project, or an authors' .pth.
 
@@ -73,12 +75,13 @@ class Predictor:
             size: side S of the square that pictures are resized to, another than that of the training; at least 32.
             engine: `auto` takes the fastest that is installed and keeps the maps; its choice is remembered.
             calibration: typical pictures, which int8 needs.
+            flip: see `Predictor`.
 
         Raises:
             CheckpointError, DeviceError, EngineError, PredictorError: what was asked for is not there or does not fit.
         """
         chosen = choose_device(device)  # before the weights: a wrong device should not cost their loading
-        return cls.from_loaded(load_network(source), chosen, precision, size, engine, calibration)
+        return cls.from_loaded(load_network(source), chosen, precision, size, engine, calibration, flip=flip)
 
     @classmethod
     def from_loaded(
@@ -90,6 +93,7 @@ class Predictor:
         engine: EngineName = "auto",
         calibration: Iterable[Picture] = (),
         streams: int = 1,
+        flip: bool = False,
     ) -> Self:
         """A predictor from a network that `utils.checkpoint.load_network` has read; see `from_pretrained`.
 
@@ -102,7 +106,7 @@ class Predictor:
                 f"size {size}: the network needs at least {SMALLEST} x {SMALLEST} pixels. Give {SMALLEST} or more."
             )
         pictures = [prepare_image(as_pixels(picture), size) for picture in calibration]
-        return cls(build_engine(loaded, engine, precision, device, size, pictures, streams))
+        return cls(build_engine(loaded, engine, precision, device, size, pictures, streams), flip)
 
     def __call__(self, image: Picture) -> Saliency:
         """The map of one picture.
@@ -141,7 +145,12 @@ class Predictor:
         """
         # Prepared tensors lie in memory as (S, S, 3): stacked so, the batch is channels-last without another copy.
         batch = torch.stack([one.permute(1, 2, 0) for one in prepared]).permute(0, 3, 1, 2)  # (B, 3, S, S)
-        return self.engine(batch)[:, 0].numpy()
+        logits = self.engine(batch)  # (B, 1, S, S)
+        if self.flip:
+            # channels-last again, as every engine was chosen and measured with
+            mirrored = batch.flip(3).contiguous(memory_format=torch.channels_last)
+            logits = (logits + self.engine(mirrored).flip(3)) / 2
+        return logits[:, 0].numpy()
 
 
 def restore(logits: NDArray[np.float32], size: tuple[int, int]) -> Saliency:

@@ -1,7 +1,6 @@
 """Going on with a run that was stopped: which maps are whole already, and whether they were made in the same way."""
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 from utils.errors import UserError
 from utils.jobs import Task
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_START = b"\x89PNG\r\n\x1a\n"
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_SAME = ("weights", "size", "engine", "precision")
+_SAME = ("weights", "size", "engine", "precision", "flip")
 
 
 class ResumeError(UserError):
@@ -39,10 +38,10 @@ def check_same_run(out: Path, conditions: Mapping[str, Any]) -> None:
             f"Leave out --resume, or choose another --out."
         ) from None
     for key in _SAME:
-        if before.get(key) != conditions[key]:
+        if before.get(key) != conditions.get(key):
             raise ResumeError(
                 f"--resume: the maps in {out} were made with {key} {_short(before.get(key))}, this run has "
-                f"{_short(conditions[key])}. Give the same settings, leave out --resume, or choose another --out."
+                f"{_short(conditions.get(key))}. Give the same settings, leave out --resume, or choose another --out."
             )
 
 
@@ -52,20 +51,14 @@ def unfinished(tasks: Sequence[Task], out: Path, kinds: Sequence[str]) -> list[T
 
 
 def is_whole_png(path: Path) -> bool:
-    """Whether a PNG is there from its first byte to its last, and newer tools would not find it cut."""
+    """Whether a PNG is there from its first byte to its last: it is written front to back."""
     try:
         with path.open("rb") as file:
-            head = file.read(len(_SIGNATURE) + 16)
+            head = file.read(len(_START))
             file.seek(-len(_END), 2)
-            tail = file.read()
+            return head == _START and file.read() == _END
     except OSError:
         return False
-    return head.startswith(_SIGNATURE) and head[12:16] == b"IHDR" and min(_sides(head)) > 0 and tail == _END
-
-
-def _sides(head: bytes) -> tuple[int, int]:
-    width, height = struct.unpack(">II", head[16:24])
-    return width, height
 
 
 def _short(value: object) -> object:

@@ -22,11 +22,12 @@ def boundary_loss_numpy(probability, mask, theta0, theta):
     for p, g in zip(probability, mask, strict=True):
         pb, gb = (window_max(1 - one, theta0) - (1 - one) for one in (p, g))
         if gb.sum() == 0:
+            losses.append(0.0)
             continue
         precision = (pb * window_max(gb, theta)).sum() / (pb.sum() + 1e-7)
         recall = (gb * window_max(pb, theta)).sum() / (gb.sum() + 1e-7)
         losses.append(1 - 2 * precision * recall / (precision + recall + 1e-7))
-    return float(np.mean(losses)) if losses else 0.0
+    return float(np.mean(losses))
 
 
 def random_maps(seed, count=3, side=17):
@@ -150,6 +151,28 @@ def test_float32_inside_autocast():
     assert terms.iou.item() == pytest.approx(3 * (1 - torch.sigmoid(torch.tensor(4.0)).item()), rel=1e-3)
 
 
+def test_a_batch_is_the_mean_of_its_parts():
+    torch.manual_seed(0)
+    logits, mask = [torch.randn(4, 1, 12, 12) for _ in range(3)], (torch.rand(4, 1, 12, 12) > 0.5).float()
+    mask[1] = 0  # without a boundary, in one part alone
+    whole = saliency_loss(Logits(*logits), mask, LossConfig())
+    parts = [
+        saliency_loss(Logits(*(one[half] for one in logits)), mask[half], LossConfig())
+        for half in (slice(0, 2), slice(2, 4))
+    ]
+    for value, *of_parts in zip(whole, *parts, strict=True):
+        assert value.item() == pytest.approx(np.mean([part.item() for part in of_parts]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("done", "share"), [(0.1, 0.2), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)])
+def test_the_polishing_loss_ramps_in_alone(done, share):
+    torch.manual_seed(0)
+    logits, mask = Logits(*torch.randn(3, 2, 1, 12, 12)), (torch.rand(2, 1, 12, 12) > 0.5).float()
+    whole, ramped = saliency_loss(logits, mask, LossConfig()), saliency_loss(logits, mask, LossConfig(ramp=0.5), done)
+    assert ramped.polish.item() == pytest.approx(share * whole.polish.item(), rel=1e-5)
+    assert ramped.bce == whole.bce and ramped.iou == whole.iou
+
+
 def test_terms_that_are_off_are_zero():
     logits = Logits(*(torch.randn(1, 1, 8, 8) for _ in range(3)))
     terms = saliency_loss(logits, torch.ones(1, 1, 8, 8), LossConfig(bce=1, iou=0, polish=0))
@@ -162,6 +185,7 @@ def test_terms_that_are_off_are_zero():
         ({"theta0": 4}, "loss.theta0: 4 pixels, expected an odd number"),
         ({"theta": (3, 5, 1)}, "loss.theta: 1 pixels"),
         ({"iou": -1}, "loss.iou: -1"),
+        ({"ramp": 1.5}, "loss.ramp: 1.5, expected a share"),
         ({"bce": 0, "iou": 0, "polish": 0}, "nothing would be learnt"),
     ],
 )

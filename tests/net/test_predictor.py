@@ -151,3 +151,15 @@ def test_errors_name_the_cause(tiny_weights, predictor, tmp_path):
 def test_cuda_where_there_is_none(tiny_weights):
     with pytest.raises(DeviceError, match="finds no cuda device"):
         Predictor.from_pretrained(tiny_weights, device="cuda")
+
+
+def test_flip_is_the_mean_with_the_mirror_image(tiny_weights):
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    plain = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch")
+    both = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch", flip=True)
+    mirrored = np.ascontiguousarray(picture[:, ::-1])
+    one, other = (plain.logits([plain.prepare(image)])[0] for image in (picture, mirrored))
+    expected = (one + other[:, ::-1]) / 2
+    assert np.abs(one - other[:, ::-1]).max() > 1e-4, "a network of its own would be symmetric already"
+    np.testing.assert_allclose(both.logits([both.prepare(picture)])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(both(mirrored)[:, ::-1], both(picture), atol=1e-5)
