@@ -120,6 +120,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=3)
     add("--quick", action="store_true", help="only what the line of JSON needs")
     add("--parts", type=Path, default=Path("runs/inference"), metavar="DIR", help="where measurements are kept")
+    add("--memory", action="store_true", help="peak memory too, each variant in a process of its own")
     add("--report", action="store_true", help="write benchmarks/inference.md and .svg")
     add("--memory-of", nargs=3, metavar=("NETWORK", "ENGINE", "PRECISION"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -171,7 +172,7 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
             "engine": variant.name,
             "precision": variant.precision,
             "ms": {way: 1000 * seconds[variant.name, variant.precision, way] / count for way in names},
-            "memory": None if options.quick else memory_of(name, variant),
+            "memory": memory_of(name, variant) if options.memory else None,
         }
         for variant in variants
     ]

@@ -324,3 +324,75 @@ def test_video(run, tmp_path, capsys):
         run("--video", path, "--sheet")
     with pytest.raises(UserError, match="no such video file"):
         run("--video", tmp_path / "none.mp4")
+
+
+def test_resume_makes_only_what_is_missing(run, photos, capsys):
+    assert run("--images", photos) == 0
+    maps = {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")}
+    cut, lost = run.out / "maps/a.png", run.out / "maps/deep/c.png"
+    cut.write_bytes(maps[cut][:40])
+    lost.unlink()
+    kept = run.out / "maps/deep/er/b.png"
+    before = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    assert run("--images", photos, "--resume") == 0
+    assert {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")} == maps
+    assert kept.stat().st_mtime_ns == before
+    assert "(1 were there before)" in capsys.readouterr().out.splitlines()[-1]
+    assert results(run.out)["jobs"][0]["kept"] == 1
+    with pytest.raises(UserError, match="made with size 64, this run has 96"):
+        run("--images", photos, "--resume", "--size", "96")
+
+
+def test_resume_after_a_kill(run, script, photos, monkeypatch):
+    """A run that ends in the middle leaves whole maps and a record, with which the next one goes on."""
+
+    class Stop(BaseException):
+        pass
+
+    make, calls = script.MapMaker._write, []
+
+    def dies(self, *rest):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Stop
+        make(self, *rest)
+
+    monkeypatch.setattr(script.MapMaker, "_write", dies)
+    monkeypatch.setattr(script, "WORKERS", 1)
+    with pytest.raises(Stop):
+        run("--images", photos, "--batch", "1")
+    assert len(files(run.out / "maps")) < 3
+    monkeypatch.undo()
+    assert run("--images", photos, "--resume") == 0
+    assert len(files(run.out / "maps")) == 3
+
+
+def test_a_folder_shared_out_over_processes(root, benchmark, tiny_weights, tmp_path, run):
+    """torchrun with two processes writes the maps and the scores of one."""
+    assert run("--data", f"mine={benchmark}") == 0
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", root / "test.py",
+        "--weights", tiny_weights, "--device", "cpu", "--engine", "torch", "--precision", "fp32",
+        "--data", f"mine={benchmark}", "--out", tmp_path / "shared",
+    ]  # fmt: skip
+    ended = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "2 processes" in ended.stdout and ended.stdout.count("pictures/s") == 1
+    assert files(tmp_path / "shared") == files(run.out)
+    ours, theirs = results(run.out)["jobs"][0], results(tmp_path / "shared")["jobs"][0]
+    assert theirs["pictures"] == 4 and theirs["scores"] == pytest.approx(ours["scores"], abs=1e-3)
+
+
+def test_int8_needs_an_engine_that_has_it(run, photos):
+    with pytest.raises(UserError, match="--precision int8: PyTorch's engine has none. Use --engine openvino"):
+        run("--images", photos, "--precision", "int8")
+
+
+def test_the_engine_is_told(run, photos, capsys):
+    assert run("--images", photos) == 0
+    assert "engine torch, fp32: asked for by name" in capsys.readouterr().out.splitlines()
+    assert results(run.out)["engine"] == "torch"
