@@ -27,9 +27,9 @@ from net.architect import Architect, alphas_rest, only, relaxation
 from net.auto_msfnet import NetworkConfig
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.cpu_kernels import accelerate
-from net.derive import allowed
 from net.genotype import Genotype
 from net.losses import saliency_loss
+from net.mixture import check_space
 from net.supernet import SuperNet, build_supernet
 from utils.config import parse, to_plain
 from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
@@ -120,8 +120,7 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
     if config.architect.order == "second":
         precision = "fp32"  # a finite difference of bf16 gradients is noise
     processes.say(banner(device, precision))
-    for kind in ("inner", "outer"):
-        allowed(config.space, kind)
+    check_space(config.space.operations, config.space.channels, config.space.partial)
     halves = _halves(config, processes)
     seed_everything(config.seed)
     weights = None if config.encoder_weights == "none" else config.encoder_weights

@@ -5,20 +5,22 @@ nodes, a sum behind them. Colours of the nodes are Figure 2's.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path as Route
+from matplotlib.typing import RcKeyType
 
 from net.derive import operations_of
 from net.genotype import LEVELS, CellGenotype, Genotype
 
 NODE_COLOURS = {"E5": "#3b9e4f", "E4": "#3877b8", "E3": "#c8443c", "E2": "#e59a2f"}
-SETTINGS = {"font.size": 7.5, "svg.fonttype": "none", "svg.hashsalt": "cells"}
+SETTINGS: dict[RcKeyType, Any] = {"font.size": 7.5, "svg.fonttype": "none", "svg.hashsalt": "cells"}
 
 # One colour an operation: what is alike has like colours. Newcomers are grey.
 OPERATION_COLOURS = {
@@ -48,7 +50,7 @@ def draw_cells(genotype: Genotype, title: str = "") -> Figure:
         for number, (panel, cell) in enumerate(zip(panels, genotype.cells, strict=True), 1):
             _draw_cell(panel, cell, number, genotype.topology == "figure")
         used = dict.fromkeys(name for _, name in operations_of(genotype))
-        handles = [mpl.patches.Patch(color=_colour(name), label=name) for name in used]
+        handles = [Patch(color=_colour(name), label=name) for name in used]
         figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
         if title:
             figure.suptitle(title, fontsize=9)
