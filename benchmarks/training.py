@@ -4,11 +4,11 @@
     python benchmarks/training.py --data DUTS-TR --networks lite     one of them
 
 Variants, each in a process of its own, alternated:
-    float32   contiguous, float32: the plain loop
+    float32   contiguous, float32, the loss's windows as its formula reads: the plain loop
     bf16      bfloat16 autocast, channels last: what the PyTorch documentation advises
     ours      bf16 as well, `net.cpu_kernels.accelerate` and `utils.device.keep_memory`: what train.py does
 Both bf16 variants need a CPU with bfloat16 units; without them they run in float32, and the table says so.
-The loss and the optimizer are the same in all.
+The loss and the optimizer are the same in all. One more step of each goes through PyTorch's profiler.
 
 Then the first batches of a real epoch of the ResNet-50 network, read and augmented by two worker processes, and the
 share of that time in which the loop waited for its next batch, the start of the workers included. Last line: JSON,
@@ -27,6 +27,8 @@ from statistics import median
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -35,6 +37,7 @@ from data.datasets import EpochBatches, SaliencyDataset, make_loader
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from data.transforms import TrainTransform
+from net import losses
 from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
 from net.cpu_kernels import accelerate
 from net.losses import LossConfig, saliency_loss
@@ -53,6 +56,7 @@ Results = dict[tuple[str, str], list[dict[str, float]]]
 
 
 WORKERS = 2
+OPERATORS = 8  # in the tables of operators
 COLUMNS = ["network", "batch", "pixels", "variant", "images/s", "against float32", "against bf16", "peak memory, MiB"]
 
 
@@ -70,6 +74,8 @@ class Step:
         self.layout = torch.contiguous_format if variant == "float32" else torch.channels_last
         if variant == "ours":
             keep_memory()
+        if variant == "float32":
+            losses._dilate = plain_dilate
         torch.manual_seed(0)
         self.network: AutoMSFNet = build_network(self.config).to(memory_format=self.layout).train()  # pyright: ignore[reportCallIssue]
         if variant == "ours":
@@ -87,6 +93,11 @@ class Step:
         self.optimizer.step()
 
 
+def plain_dilate(x: Tensor, width: int) -> Tensor:
+    """What net.losses computes in another layout: the maximum over a square window, (B, 1, H, W) -> the same."""
+    return F.max_pool2d(x, width, stride=1, padding=width // 2)
+
+
 def main() -> int:
     """Runs every variant of every network in turn, then the part of an epoch, and writes the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -94,7 +105,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="pictures and masks of the real epoch; generated ones without it")
     parser.add_argument("--rounds", type=int, default=3, help="how often the variants take turns")
     parser.add_argument("--steps", type=int, default=3, help="steps of a turn, after two that do not count")
-    parser.add_argument("--batches", type=int, default=24, help="how far to go into the real epoch")
+    parser.add_argument("--batches", type=int, default=20, help="how far to go into the real epoch")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "VARIANT"), help=argparse.SUPPRESS)
     parser.add_argument("--epoch", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -135,7 +146,10 @@ def measure(network: str, variant: str, steps: int) -> dict[str, float]:
         step(image, mask)
         seconds.append(time.perf_counter() - begin)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": median(seconds[2:]), "memory_mib": memory}
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        step(image, mask)
+    operators = {f"op {one.key}": one.self_cpu_time_total / 1e6 for one in profiled.key_averages()}
+    return {"seconds": median(seconds[2:]), "memory_mib": memory, **operators}
 
 
 def wait_for_data(options: argparse.Namespace) -> dict[str, float]:
@@ -176,6 +190,7 @@ def report(networks: list[str], results: Results, epoch: dict[str, float]) -> No
         f"| {' | '.join(COLUMNS)} |",
         "| --- " * len(COLUMNS) + "|",
         *(row for network in networks for row in rows_of(network, results)),
+        *(line for network in networks for line in operators_of(network, results)),
         "",
         f"Of the first {epoch['batches']:.0f} batches of an epoch of the ResNet-50 network over "
         f"{epoch['pictures']:.0f} pictures with {WORKERS} workers ({epoch['seconds']:.1f} s, their start included) the "
@@ -204,6 +219,27 @@ def rows_of(network: str, results: Results) -> list[str]:
         f"| {memory_of(network, variant, results):.0f} |"
         for variant, values in speeds.items()
     ]
+
+
+def operators_of(network: str, results: Results) -> list[str]:
+    """A table of the operators that take most of a step, by the sum over the variants."""
+    spent = {
+        variant: {
+            name: median(turn.get(name, 0.0) for turn in turns)
+            for name in set().union(*turns)
+            if name.startswith("op ")
+        }
+        for variant, turns in ((variant, results[network, variant]) for variant in VARIANTS)
+    }
+    names = set().union(*spent.values())
+    largest = sorted(names, key=lambda name: -sum(times.get(name, 0.0) for times in spent.values()))[:OPERATORS]
+    lines = ["", f"Where a step of {network} spends its time, in ms:", "", f"| operator | {' | '.join(VARIANTS)} |"]
+    lines.append("| --- " * (1 + len(VARIANTS)) + "|")
+    for name in largest:
+        cells = [f"{1000 * spent[variant].get(name, 0.0):.0f}" for variant in VARIANTS]
+        lines.append(f"| `{name.removeprefix('op ')}` | {' | '.join(cells)} |")
+    sums = [f"{1000 * sum(spent[variant].values()):.0f}" for variant in VARIANTS]
+    return [*lines, f"| all | {' | '.join(sums)} |"]
 
 
 def speeds_of(network: str, variant: str, results: Results) -> list[float]:

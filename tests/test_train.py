@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from data.datasets import read_pair
 from data.layouts import find_pairs
+from data.loaders import DataConfig, build_loaders
 from data.synthetic import write_scenes
 from data.transforms import EvalTransform
 from utils.checkpoint import load_checkpoint, load_network
@@ -275,17 +276,30 @@ def test_a_checkpoint_of_another_layout_is_refused(scenes, copied):
     assert_refused(train(scenes, copied), "its layout is 1, this version goes on with layout 2", copied, before)
 
 
-def test_a_broken_picture_in_the_middle_of_an_epoch_is_named(tmp_path):
-    write_scenes(tmp_path / "data", count=12, size=72, seed=1)
-    victim = next(path for path in sorted((tmp_path / "data").rglob("*")) if path.suffix in {".jpg", ".png"})
-    victim.write_bytes(victim.read_bytes()[:200])
-    done = train(tmp_path / "data", tmp_path / "run")
+def test_a_broken_picture_in_the_middle_of_an_epoch(scenes, finished, tmp_path):
+    root, out = Path(shutil.copytree(scenes, tmp_path / "data")), tmp_path / "run"
+    loaders = build_loaders(DataConfig(root), batch=4, seed=0)
+    victim = loaders.training.dataset.pairs[list(loaders.batches)[3][0].index].image  # in the fourth of five batches
+    content = victim.read_bytes()
+    victim.write_bytes(content[:200])
+    done = train(root, out, "--save_every", "1")
     assert done.returncode == 2
-    assert victim.name in done.stderr and "Traceback" not in done.stderr
+    assert victim.name in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert load_checkpoint(out / "last.pt")["progress"]["step"] == 3
+    victim.write_bytes(content)  # mended: the run goes on as if nothing had been
+    assert train(root, out, "--save_every", "1").returncode == 0
+    ours, whole = (load_checkpoint(folder / "last.pt") for folder in (out, finished[0]))
+    for state in (ours, whole):
+        del state["config"]["data"]["root"]
+    assert_same(ours, whole)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(scenes, tmp_path):
-    done = train(scenes, tmp_path / "run", "--optim.lr", "1e30", "--optim.encoder_lr", "1e30", "--optim.warmup", "0")
-    assert done.returncode == 2
-    assert "the loss is not finite at step" in done.stderr and "optim.lr" in done.stderr
-    assert (tmp_path / "run" / "non_finite_batch.pt").is_file()
+    out = tmp_path / "run"
+    rates = ["--optim.lr", "1e30", "--optim.encoder_lr", "1e30", "--optim.warmup", "0"]
+    done = train(scenes, out, *rates, "--save_every", "1")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    step = int(done.stderr.split("the loss is not finite at step ")[1].split()[0])
+    assert "optim.lr" in done.stderr
+    assert set(load_checkpoint(out / "non_finite_batch.pt")) == {"image", "mask", "index"}
+    assert load_checkpoint(out / "last.pt")["progress"]["step"] == step >= 1, "the state before that step is kept"

@@ -1,0 +1,41 @@
+"""The ablation draws its pictures by name alone and reports what its runs scored."""
+
+import json
+
+import pytest
+
+from benchmarks.loss_ablation import MEASURES, Budget, cell, draw_pictures, report, spread
+from data.layouts import find_pairs
+from data.synthetic import write_scenes
+from utils.errors import UserError
+
+
+def test_pictures_to_train_on_and_to_choose_on_are_fixed_and_disjoint(tmp_path):
+    root = write_scenes(tmp_path / "data", count=12, size=48)
+    drawn = [draw_pictures(root, 7, 4, tmp_path / out) for out in ("one", "two")]
+    lists = [listed.read_text().split() for listed, _ in drawn]
+    choices = [[pair.name for pair in find_pairs(choice)] for _, choice in drawn]
+    assert lists[0] == lists[1] and choices[0] == choices[1]
+    assert len(lists[0]) == 7 and len(choices[0]) == 4 and not set(lists[0]) & set(choices[0])
+    with pytest.raises(UserError, match="12 pictures, 9 to train on and 4 to choose on are needed"):
+        draw_pictures(root, 9, 4, tmp_path / "one")
+
+
+SCORES = {
+    (variant, seed): {"set": dict.fromkeys(MEASURES, 0.5 + gain + 0.01 * seed)}
+    for variant, gain in (("bce", 0.0), ("iou", 0.1))
+    for seed in (0, 1, 2)
+}
+
+
+def test_differences_are_taken_seed_by_seed():
+    assert cell(SCORES, "bce", None, "set", "maxf", [0, 1, 2]) == "0.5100 ± 0.0100"
+    assert cell(SCORES, "iou", "bce", "set", "maxf", [0, 1, 2]) == "0.6100 ± 0.0100 (+0.1000 ± 0.0000)"
+    assert spread([3.0]) == 0
+
+
+def test_the_report_has_table_plot_and_json(tmp_path, capsys):
+    report(["bce", "iou"], ["set"], SCORES, tmp_path / "table.md", Budget(10, 64, 1, 4))
+    assert "| BCE + IoU | 0.6100" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "table.png").stat().st_size > 5000
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["iou/set/mae"] == 0.61
