@@ -2,6 +2,7 @@
 
     python benchmarks/search.py                  ResNet-50, 128 channels, 256 pixels, batch 2
     python benchmarks/search.py --rounds 5       more turns
+    python benchmarks/search.py --profile exact  where the time of a step goes, to search_profile.md
 
 A step is a batch for the alphas and a batch for the weights. Variants, each in a process of its own, alternated:
     plain      float32, every mixture computed operation by operation, both backward passes through everything: the
@@ -18,11 +19,13 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -55,8 +58,12 @@ def main() -> int:
     """Runs the variants in turn and writes the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=2, help="how often the variants take turns")
+    parser.add_argument("--profile", choices=STEPS, help="profile one step of a variant instead")
     parser.add_argument("--one", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.profile:
+        profile_step(options.profile)
+        return 0
     if options.one:
         print(json.dumps(measure(options.one)))
         return 0
@@ -72,6 +79,18 @@ def main() -> int:
 
 def measure(variant: str) -> dict[str, float]:
     """Median seconds of a step and this process's peak memory in MiB."""
+    step = prepare(variant)
+    seconds: list[float] = []
+    for _ in range(STEPS[variant] + 1):
+        begin = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - begin)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": median(seconds[1:]), "memory_mib": memory}
+
+
+def prepare(variant: str) -> Callable[[], None]:
+    """Builds the network and the batches of a variant; what it returns takes one step."""
     plain = variant == "plain"
     precision = "fp32" if plain else choose_precision("auto", CPU)
     if not plain:
@@ -91,15 +110,28 @@ def measure(variant: str) -> dict[str, float]:
         return saliency_loss(logits, batch[1], config.loss).total
 
     architect = Architect(network, optimizer, ArchitectConfig(), loss)
-    step = plain_step if plain else our_step
     batches = [_batch(torch.contiguous_format if plain else torch.channels_last) for _ in range(2)]
-    seconds: list[float] = []
-    for _ in range(STEPS[variant] + 1):
-        begin = time.perf_counter()
-        step(network, optimizer, architect, batches)
-        seconds.append(time.perf_counter() - begin)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": median(seconds[1:]), "memory_mib": memory}
+    return lambda: (plain_step if plain else our_step)(network, optimizer, architect, batches)
+
+
+def profile_step(variant: str) -> None:
+    """Writes the kernels that take the most time of a step, with their share."""
+    step = prepare(variant)
+    step()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        step()
+    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    lines = [
+        f"# Where a step of `{variant}` spends its time", "",
+        f"`python benchmarks/search.py --profile {variant}`; {total / 1e6:.2f} s in all.", "",
+        "| kernel | calls | seconds | share |", "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for event in events[:16]:
+        spent = event.self_cpu_time_total
+        lines.append(f"| {event.key} | {event.count} | {spent / 1e6:.3f} | {spent / total:.1%} |")
+    replace_text(TABLE.with_name("search_profile.md"), "\n".join(lines) + "\n")
+    print("\n".join(lines))
 
 
 def our_step(
