@@ -52,12 +52,23 @@ NETWORKS = {  # network, batch, side in pixels
 }
 TABLE = Path(__file__).with_suffix(".md")
 CPU = torch.device("cpu")
-Results = dict[tuple[str, str], list[dict[str, float]]]
+Turns = list[dict[str, float]]
+Results = dict[str, dict[str, Turns]]
 
 
 WORKERS = 2
 OPERATORS = 8  # in the tables of operators
-COLUMNS = ["network", "batch", "pixels", "variant", "images/s", "against float32", "against bf16", "peak memory, MiB"]
+COLUMNS = [
+    "network",
+    "batch",
+    "pixels",
+    "variant",
+    "turns",
+    "images/s",
+    "against float32",
+    "against bf16",
+    "peak memory, MiB",
+]
 
 
 class Step:
@@ -106,27 +117,41 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often the variants take turns")
     parser.add_argument("--steps", type=int, default=3, help="steps of a turn, after two that do not count")
     parser.add_argument("--batches", type=int, default=20, help="how far to go into the real epoch")
+    parser.add_argument(
+        "--turns", type=Path, help="JSON file that gathers the turns of several calls, to report together"
+    )
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "VARIANT"), help=argparse.SUPPRESS)
     parser.add_argument("--epoch", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(*options.one, options.steps)))
+        network, variant = options.one
+        print(json.dumps(measure(network, variant, options.steps)))
     elif options.epoch:
         print(json.dumps(measure_epoch(options.data, options.batches)))
     else:
-        report(options.networks, take_turns(options.networks, options.rounds, options.steps), wait_for_data(options))
+        results, epoch = earlier_turns(options.turns)
+        take_turns(options, results)
+        epoch = wait_for_data(options) if options.batches else epoch
+        if options.turns is not None:
+            replace_text(options.turns, json.dumps({"turns": results, "epoch": epoch}))
+        report(results, epoch)
     return 0
 
 
-def take_turns(networks: list[str], rounds: int, steps: int) -> Results:
-    """Measures every variant of every network once a round, each in a process of its own."""
-    turns = [(network, variant) for _ in range(rounds) for network in networks for variant in VARIANTS]
-    results: Results = {}
+def earlier_turns(path: Path | None) -> tuple[Results, dict[str, float]]:
+    """What earlier calls measured and left in a file."""
+    if path is None or not path.is_file():
+        return {}, {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record["turns"], record["epoch"]
+
+
+def take_turns(options: argparse.Namespace, results: Results) -> None:
+    """Measures every variant of every network once a round, each in a process of its own, and adds to the results."""
+    turns = [(network, variant) for _ in range(options.rounds) for network in options.networks for variant in VARIANTS]
     for network, variant in tqdm(turns, disable=None):
-        results.setdefault((network, variant), []).append(
-            in_own_process("--one", network, variant, "--steps", str(steps))
-        )
-    return results
+        measured = in_own_process("--one", network, variant, "--steps", str(options.steps))
+        results.setdefault(network, {}).setdefault(variant, []).append(measured)
 
 
 def in_own_process(*arguments: str) -> dict[str, float]:
@@ -176,80 +201,81 @@ def measure_epoch(root: Path, count: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin, "waited": waited, "batches": done, "pictures": len(pairs)}
 
 
-def report(networks: list[str], results: Results, epoch: dict[str, float]) -> None:
+def report(results: Results, epoch: dict[str, float]) -> None:
     """Prints and writes the table; the last line is JSON."""
     precision = choose_precision("auto", CPU)
-    rounds = len(next(iter(results.values())))
-    share = epoch["waited"] / epoch["seconds"]
     lines = [
         "# Training step",
         "",
-        f"`python benchmarks/training.py`; {banner(CPU, precision)}; medians over {rounds} "
-        f"turns, spread in brackets. The bf16 variants ran in {precision}.",
+        f"`python benchmarks/training.py`; {banner(CPU, precision)}; medians of alternated turns, their spread in "
+        f"brackets. The bf16 variants ran in {precision}.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "| --- " * len(COLUMNS) + "|",
-        *(row for network in networks for row in rows_of(network, results)),
-        *(line for network in networks for line in operators_of(network, results)),
-        "",
-        f"Of the first {epoch['batches']:.0f} batches of an epoch of the ResNet-50 network over "
-        f"{epoch['pictures']:.0f} pictures with {WORKERS} workers ({epoch['seconds']:.1f} s, their start included) the "
-        f"loop waited {epoch['waited']:.2f} s for data: {100 * share:.1f} %.",
+        *(row for network, variants in results.items() for row in rows_of(network, variants)),
+        *(line for network, variants in results.items() for line in operators_of(network, variants)),
     ]
-    record = {"data_wait": round(share, 4)}
-    for network in networks:
-        speeds = {variant: median(speeds_of(network, variant, results)) for variant in VARIANTS}
+    record: dict[str, float] = {}
+    for network, variants in results.items():
+        speeds = {variant: median(speeds_of(network, turns)) for variant, turns in variants.items()}
         prefix = "" if network == "resnet50" else f"{network}_"
         record[f"{prefix}speedup"] = round(speeds["ours"] / speeds["float32"], 3)
         record[f"{prefix}over_bf16"] = round(speeds["ours"] / speeds["bf16"], 3)
-        record[f"{prefix}memory_mib"] = round(memory_of(network, "ours", results))
+        record[f"{prefix}memory_mib"] = round(memory_of(variants["ours"]))
+    if epoch:
+        record["data_wait"] = round(epoch["waited"] / epoch["seconds"], 4)
+        lines += [
+            "",
+            f"Of the first {epoch['batches']:.0f} batches of an epoch of the ResNet-50 network over "
+            f"{epoch['pictures']:.0f} pictures with {WORKERS} workers ({epoch['seconds']:.1f} s, their start included) "
+            f"the loop waited {epoch['waited']:.2f} s for data: {100 * record['data_wait']:.1f} %.",
+        ]
     replace_text(TABLE, "\n".join(lines) + "\n")
     print("\n".join(lines))
     print(json.dumps(record))
 
 
-def rows_of(network: str, results: Results) -> list[str]:
+def rows_of(network: str, variants: dict[str, Turns]) -> list[str]:
     """Lines of the table for one network."""
     _, batch, side = NETWORKS[network]
-    speeds = {variant: speeds_of(network, variant, results) for variant in VARIANTS}
+    speeds = {variant: speeds_of(network, turns) for variant, turns in variants.items()}
     plain, bf16 = median(speeds["float32"]), median(speeds["bf16"])
     return [
-        f"| {network} | {batch} | {side} | {variant} | {median(values):.2f} ({min(values):.2f} to {max(values):.2f}) "
-        f"| {median(values) / plain:.2f} x | {median(values) / bf16:.2f} x "
-        f"| {memory_of(network, variant, results):.0f} |"
+        f"| {network} | {batch} | {side} | {variant} | {len(values)} "
+        f"| {median(values):.2f} ({min(values):.2f} to {max(values):.2f}) "
+        f"| {median(values) / plain:.2f} x | {median(values) / bf16:.2f} x | {memory_of(variants[variant]):.0f} |"
         for variant, values in speeds.items()
     ]
 
 
-def operators_of(network: str, results: Results) -> list[str]:
+def operators_of(network: str, variants: dict[str, Turns]) -> list[str]:
     """A table of the operators that take most of a step, by the sum over the variants."""
-    spent = {
-        variant: {
-            name: median(turn.get(name, 0.0) for turn in turns)
-            for name in set().union(*turns)
-            if name.startswith("op ")
-        }
-        for variant, turns in ((variant, results[network, variant]) for variant in VARIANTS)
-    }
+    spent = {variant: seconds_of_operators(turns) for variant, turns in variants.items()}
     names = set().union(*spent.values())
     largest = sorted(names, key=lambda name: -sum(times.get(name, 0.0) for times in spent.values()))[:OPERATORS]
-    lines = ["", f"Where a step of {network} spends its time, in ms:", "", f"| operator | {' | '.join(VARIANTS)} |"]
-    lines.append("| --- " * (1 + len(VARIANTS)) + "|")
+    lines = ["", f"Where a step of {network} spends its time, in ms:", "", f"| operator | {' | '.join(spent)} |"]
+    lines.append("| --- " * (1 + len(spent)) + "|")
     for name in largest:
-        cells = [f"{1000 * spent[variant].get(name, 0.0):.0f}" for variant in VARIANTS]
+        cells = [f"{1000 * times.get(name, 0.0):.0f}" for times in spent.values()]
         lines.append(f"| `{name.removeprefix('op ')}` | {' | '.join(cells)} |")
-    sums = [f"{1000 * sum(spent[variant].values()):.0f}" for variant in VARIANTS]
+    sums = [f"{1000 * sum(times.values()):.0f}" for times in spent.values()]
     return [*lines, f"| all | {' | '.join(sums)} |"]
 
 
-def speeds_of(network: str, variant: str, results: Results) -> list[float]:
+def seconds_of_operators(turns: Turns) -> dict[str, float]:
+    """Median over the turns of what each operator took."""
+    names = {name for turn in turns for name in turn if name.startswith("op ")}
+    return {name: median(turn.get(name, 0.0) for turn in turns) for name in names}
+
+
+def speeds_of(network: str, turns: Turns) -> list[float]:
     """Images/s of each turn."""
-    return [NETWORKS[network][1] / turn["seconds"] for turn in results[network, variant]]
+    return [NETWORKS[network][1] / turn["seconds"] for turn in turns]
 
 
-def memory_of(network: str, variant: str, results: Results) -> float:
+def memory_of(turns: Turns) -> float:
     """Peak memory in MiB, median of the turns."""
-    return median(turn["memory_mib"] for turn in results[network, variant])
+    return median(turn["memory_mib"] for turn in turns)
 
 
 if __name__ == "__main__":
