@@ -45,7 +45,7 @@ def draw_cells(genotype: Genotype, title: str = "") -> Figure:
         title: above the cells.
     """
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(14.0, 4.6), layout="constrained")
+        figure = Figure(figsize=(14.0, 3.9), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, 3)
         for number, (panel, cell) in enumerate(zip(panels, genotype.cells, strict=True), 1):
             _draw_cell(panel, cell, number, genotype.topology == "figure")
@@ -121,7 +121,7 @@ def _draw_outer(panel: Axes, outer: Sequence[str], first: bool) -> None:
     for index, name in enumerate(outer):
         x = _STEP * (index if first else index + 1)
         _arrow(panel, (x, -2.65), (x, -_NODE), _colour(name), dashed=name == "none")
-        panel.text(x + 0.06, -1.9, _short(name), rotation=90, ha="left", va="center", color=_colour(name))
+        panel.text(x + 0.12, -1.6, _short(name), rotation=90, ha="left", va="center", color=_colour(name))
 
 
 def _node(panel: Axes, place: int, label: str, colour: str) -> None:
