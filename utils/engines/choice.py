@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import data
 from data.image_io import read_image
@@ -118,7 +119,8 @@ def _fastest(wanted: _Wanted) -> Engine:
         truth = torch.cat([wanted.loaded.network(image).p1 for image in images.split(1)]).sigmoid()
     optional: tuple[EngineName, ...] = ("openvino", "onnxruntime")
     names: list[EngineName] = ["torch", *(name for name in optional if installed(name))]
-    trials = [trial for name in names for trial in _trials(wanted, name, images, truth)]
+    bar = tqdm(names, desc="trying engines, once for this network", unit="engine", disable=None, leave=False)
+    trials = [trial for name in bar for trial in _trials(wanted, name, images, truth)]
     good = sorted((t for t in trials if t.difference <= TOLERANCE), key=lambda trial: trial.milliseconds)
     if not trials:
         raise EngineError(f"--precision {wanted.precision}: none of {', '.join(names)} has it here. Use auto or fp32.")
