@@ -99,6 +99,7 @@ class Predictor:
 
         Args:
             streams: how many threads will call `logits` at once; 1 is for the shortest wait.
+            compile: hand the network to torch.compile; see `build_engine`.
         """
         size = loaded.size if size is None else size
         if size < SMALLEST:

@@ -37,6 +37,7 @@ def build_engine(
     size: int | None = None,
     calibration: Sequence[Tensor] = (),
     streams: int = 1,
+    compile: bool = False,
 ) -> Engine:
     """The engine of that name; `auto` takes the fastest that is installed and whose maps hold.
 
@@ -48,13 +49,18 @@ def build_engine(
         size: side S of the input; that of the training if None.
         calibration: prepared pictures, each (3, S, S); int8 is calibrated on them.
         streams: how many threads will call at once; 1 is for the shortest wait.
+        compile: PyTorch alone: hand the network to torch.compile, which takes a minute and pays on GPUs.
 
     Raises:
         EngineError, DeviceError: what was asked for by name is not to be had here.
     """
-    wanted = _Wanted(loaded, precision, device, loaded.size if size is None else size, tuple(calibration), streams)
+    wanted = _Wanted(
+        loaded, precision, device, loaded.size if size is None else size, tuple(calibration), streams, compile
+    )
     if engine != "auto":
         return wanted.build(engine, precision)
+    if compile:
+        return _because(wanted.build("torch", precision), "the only one that torch.compile knows")
     if device.type != "cpu":
         return _because(wanted.build("torch", precision), f"the only one for {device.type}")
     return _remembered(wanted)
@@ -68,16 +74,19 @@ class _Wanted:
     size: int
     calibration: tuple[Tensor, ...]
     streams: int
+    compile: bool
 
     def build(self, engine: EngineName, precision: EnginePrecision) -> Engine:
         """That engine in that precision."""
         if engine == "torch":
-            return TorchEngine(self.loaded.network, self.size, precision, self.device, self.streams)
+            return TorchEngine(self.loaded.network, self.size, precision, self.device, self.streams, self.compile)
         if self.device.type != "cpu":
             raise EngineError(
                 f"--engine {engine}: computes on the CPU, but the device is {self.device.type}. "
                 f"Use --engine torch, or --device cpu."
             )
+        if self.compile:
+            raise EngineError(f"--compile: is PyTorch's, not that of --engine {engine}. Leave it out, or take torch.")
         make = OpenVinoEngine if engine == "openvino" else OnnxEngine
         return make(self.loaded, self.size, precision, self.streams, self.calibration)
 

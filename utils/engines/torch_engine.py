@@ -54,7 +54,8 @@ class TorchEngine:
         self.streams, self.batch = streams, _CPU_BATCH if device.type == "cpu" else 16
         folded = in_precision(fold(network, size), _DTYPES[self.precision])
         self._network = folded.to(device).to(memory_format=torch.channels_last)
-        self._compiled = torch.compile(self._network, dynamic=False) if compile else None
+        self._compiled = compile
+        self._call = torch.compile(self._network, dynamic=False) if compile else self._network
         self._packed: dict[int, fx.GraphModule] = {}
         self._lock = Lock()
 
@@ -69,8 +70,8 @@ class TorchEngine:
 
     def _run(self, images: Tensor) -> Tensor:
         images = images.to(self.device, memory_format=torch.channels_last)
-        if self._compiled is not None or self.device.type != "cpu" or not packing.available():
-            return (self._compiled or self._network)(images).float().cpu()
+        if self._compiled or self.device.type != "cpu" or not packing.available():
+            return self._call(images).float().cpu()
         whole = len(images) - len(images) % self.batch
         parts = [*images[:whole].split(self.batch), *images[whole:].split(1)] if whole else images.split(1)
         return torch.cat([self._packed_for(part)(part) for part in parts])

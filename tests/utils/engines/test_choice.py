@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -83,6 +84,20 @@ def test_an_engine_that_is_not_installed(loaded, engine, monkeypatch):
 def test_an_engine_that_does_not_compute_on_the_device(loaded):
     with pytest.raises(EngineError, match="--engine openvino: computes on the CPU, but the device is cuda"):
         build_engine(loaded, "openvino", device=torch.device("cuda"))
+
+
+def test_compile_is_pytorchs(loaded):
+    with pytest.raises(EngineError, match="--compile: is PyTorch's, not that of --engine openvino"):
+        build_engine(loaded, "openvino", compile=True)
+
+
+def test_a_compiled_network_gives_the_same_maps(loaded, monkeypatch):
+    """Traced and run as torch.compile would, without the minutes of its code generator."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    compiled = build_engine(loaded, "auto", "fp32", compile=True)
+    assert compiled.name == "torch" and "torch.compile" in compiled.reason
+    torch.testing.assert_close(compiled(images), build_engine(loaded, "torch", "fp32")(images), atol=1e-3, rtol=1e-3)
 
 
 def test_what_is_cached_is_made_once_and_never_half(alone):
