@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +30,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -130,10 +130,10 @@ def main() -> int:
         print(json.dumps(measure_epoch(options.data, options.batches)))
     else:
         results, epoch = earlier_turns(options.turns)
-        take_turns(options, results)
         epoch = wait_for_data(options) if options.batches else epoch
-        if options.turns is not None:
-            replace_text(options.turns, json.dumps({"turns": results, "epoch": epoch}))
+        for results in take_turns(options, results):
+            if options.turns is not None:
+                replace_text(options.turns, json.dumps({"turns": results, "epoch": epoch}))
         report(results, epoch)
     return 0
 
@@ -146,12 +146,15 @@ def earlier_turns(path: Path | None) -> tuple[Results, dict[str, float]]:
     return record["turns"], record["epoch"]
 
 
-def take_turns(options: argparse.Namespace, results: Results) -> None:
-    """Measures every variant of every network once a round, each in a process of its own, and adds to the results."""
-    turns = [(network, variant) for _ in range(options.rounds) for network in options.networks for variant in VARIANTS]
-    for network, variant in tqdm(turns, disable=None):
-        measured = in_own_process("--one", network, variant, "--steps", str(options.steps))
-        results.setdefault(network, {}).setdefault(variant, []).append(measured)
+def take_turns(options: argparse.Namespace, results: Results) -> Iterator[Results]:
+    """Measures every variant of every network once a round, each in a process of its own; the results after each."""
+    for _ in range(options.rounds):
+        for network in options.networks:
+            command = ("--one", network, "{}", "--steps", str(options.steps))
+            turns = {variant: in_own_process(*(part.format(variant) for part in command)) for variant in VARIANTS}
+            for variant, measured in turns.items():  # all variants or none, so that they stay alternated
+                results.setdefault(network, {}).setdefault(variant, []).append(measured)
+            yield results
 
 
 def in_own_process(*arguments: str) -> dict[str, float]:
