@@ -129,9 +129,10 @@ def main() -> int:
     elif options.epoch:
         print(json.dumps(measure_epoch(options.data, options.batches)))
     else:
-        results, epoch = earlier_turns(options.turns)
+        earlier, epoch = earlier_turns(options.turns)
         epoch = wait_for_data(options) if options.batches else epoch
-        for results in take_turns(options, results):
+        results = earlier
+        for results in take_turns(options, earlier):
             if options.turns is not None:
                 replace_text(options.turns, json.dumps({"turns": results, "epoch": epoch}))
         report(results, epoch)
