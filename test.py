@@ -115,7 +115,7 @@ def prepare(
                           options.batch)  # fmt: skip
     predictor = Predictor.from_loaded(
         loaded, processes.device, options.precision, options.size, options.engine,
-        typical(options, pictures), streams, options.flip,
+        typical(options, pictures), streams, options.flip, options.compile,
     )  # fmt: skip
     keep_memory()
     conditions = describe(loaded, predictor, options.batch)

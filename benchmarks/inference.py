@@ -19,8 +19,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.inference_report import SPEEDUPS, figures, table, write_report
 from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
+from benchmarks.rounds import Name, alternate
 from data.image_io import read_image, write_png
 from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
 from net.deploy import fold
@@ -235,16 +235,9 @@ def ways(variant: Variant, tasks: Sequence[Task], folder: Path) -> dict[str, Cal
     }
 
 
-def measure(calls: dict[tuple[str, str, str], Callable[[], object]], rounds: int) -> dict[tuple[str, str, str], float]:
-    """Median seconds of every call; all take turns in each round, and a round before them warms up."""
-    seconds: dict[tuple[str, str, str], list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            begin = time.perf_counter()
-            call()
-            if turn:
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: median(values) for name, values in seconds.items()}
+def measure(calls: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
+    """Median seconds of every call; all take turns."""
+    return {name: median(values) for name, values in alternate(calls, rounds).items()}
 
 
 def peaks(side: int = 2048) -> dict[str, float]:
@@ -256,8 +249,8 @@ def peaks(side: int = 2048) -> dict[str, float]:
         products[name] = partial(torch.matmul, matrix, matrix)
     whole = torch.randint(-100, 100, (side, side), dtype=torch.int8)
     products["int8"] = partial(torch._int_mm, whole, whole)  # pyright: ignore[reportPrivateImportUsage]
-    seconds = measure({(name, "", ""): product for name, product in products.items()}, 5)
-    return {name: 2 * side**3 / seconds[name, "", ""] / 1e9 for name in products}
+    seconds = measure(products, 5)
+    return {name: 2 * side**3 / seconds[name] / 1e9 for name in products}
 
 
 def memory_of(name: str, variant: Variant) -> float | None:

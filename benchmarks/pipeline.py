@@ -15,7 +15,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.rounds import alternate
 from data.image_io import read_image, write_png
 from net.predictor import Predictor, restore, to_8bit
 from utils.checkpoint import load_network
@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         maker = MapMaker(predictor, Path(folder), batch=options.batch, workers=min(4, usable_cores()))
-        timings = measure(ways(maker, lone, tasks), options.rounds)
+        seconds = alternate(ways(maker, lone, tasks), options.rounds)
+    timings = [Timing(name, tuple(values)) for name, values in seconds.items()]
     text = report(timings, maker, len(tasks), options)
     print(text)
     if options.report is not None:
@@ -136,18 +137,6 @@ def ways(maker: MapMaker, lone: Predictor, tasks: Sequence[Task]) -> dict[str, C
                 write_png(task.output(maker.out, "maps"), to_8bit(restore(one, (image.shape[0], image.shape[1]))))
 
     return {"network": network, "test.py": overlapped, "in line": in_line}
-
-
-def measure(calls: dict[str, Callable[[], object]], rounds: int) -> list[Timing]:
-    """Every way once in each round; a round before them warms up and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            begin = time.perf_counter()
-            call()
-            if turn:
-                seconds[name].append(time.perf_counter() - begin)
-    return [Timing(name, tuple(values)) for name, values in seconds.items()]
 
 
 def report(timings: Sequence[Timing], maker: MapMaker, count: int, options: argparse.Namespace) -> str:

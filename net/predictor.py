@@ -94,11 +94,13 @@ class Predictor:
         calibration: Iterable[Picture] = (),
         streams: int = 1,
         flip: bool = False,
+        compile: bool = False,
     ) -> Self:
         """A predictor from a network that `utils.checkpoint.load_network` has read; see `from_pretrained`.
 
         Args:
             streams: how many threads will call `logits` at once; 1 is for the shortest wait.
+            flip: see `Predictor`.
             compile: hand the network to torch.compile; see `build_engine`.
         """
         size = loaded.size if size is None else size
@@ -107,7 +109,7 @@ class Predictor:
                 f"size {size}: the network needs at least {SMALLEST} x {SMALLEST} pixels. Give {SMALLEST} or more."
             )
         pictures = [prepare_image(as_pixels(picture), size) for picture in calibration]
-        return cls(build_engine(loaded, engine, precision, device, size, pictures, streams), flip)
+        return cls(build_engine(loaded, engine, precision, device, size, pictures, streams, compile), flip)
 
     def __call__(self, image: Picture) -> Saliency:
         """The map of one picture.

@@ -136,7 +136,8 @@ def score_pair(saliency: NDArray[np.uint8], mask: NDArray[np.uint8], name: str =
     if saliency.shape != mask.shape:
         raise MapError(
             f"{name}: the map has {_size(saliency)} pixels, the mask {_size(mask)}. "
-            "Write maps at the size of the mask, or let them be resized (--resize-maps)."
+            "Write maps at the size of the mask, or let them be resized (evaluate.py --resize-maps). Where the mask "
+            "does not fit its own picture, mend the mask (python -m data.check DIR names such)."
         )
     numbers = measure(saliency, mask)._asdict()
     curves = numbers.pop("curves")

@@ -4,14 +4,15 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from utils.engines.base import EngineError, require
+from utils.engines import cache
+from utils.engines.base import EngineError, require, version
 
 OPSET = 20
 _CALIBRATION = 300  # NNCF's own default: more pictures change little
@@ -65,6 +66,44 @@ def to_openvino(
     return model
 
 
+def converted(
+    parts: Sequence[object],
+    name: str,
+    convert: Callable[[Path], None],
+    quantise_file: Callable[[Path, Path], None],
+    calibration: Sequence[Tensor] | None,
+) -> Path:
+    """A converted network as a file in the cache, made if it is not there yet.
+
+    Args:
+        parts: all that the plain model depends on.
+        name: of the file.
+        convert: writes the plain model to a path.
+        quantise_file: reads the plain model from the first path and writes it in int8 to the second.
+        calibration: prepared pictures, each (3, S, S), for int8; None for the plain model.
+
+    Raises:
+        EngineError: if int8 has no pictures, or NNCF is not installed.
+    """
+    plain = cache.key(*parts)
+    source = cache.cached(plain, lambda folder: convert(folder / name)) / name
+    if calibration is None:
+        return source
+    check_samples(calibration, "--precision int8")
+    require("nncf", "--precision int8")
+    pictures = cache.digest(image.contiguous().numpy().tobytes() for image in calibration)
+    quantised = cache.key(plain, pictures, version("nncf"))
+    return cache.cached(quantised, lambda folder: quantise_file(source, folder / name)) / name
+
+
+def check_samples(samples: Sequence[object], wanted: str) -> None:
+    """Raises EngineError if there is nothing to calibrate on; `wanted` is the option as the user gave it."""
+    if not samples:
+        raise EngineError(
+            f"{wanted}: int8 is calibrated on pictures, and there are none. Give a folder of photographs."
+        )
+
+
 def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
     """Post-training quantisation to int8, by NNCF.
 
@@ -79,10 +118,7 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
     Raises:
         EngineError: if there are no samples, or NNCF is not installed.
     """
-    if not samples:
-        raise EngineError(
-            f"{wanted}: int8 is calibrated on pictures, and there are none. Give a folder of photographs."
-        )
+    check_samples(samples, wanted)
     nncf = require("nncf", wanted)
     with _quiet():
         return nncf.quantize(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from net.deploy import fold
 from utils.checkpoint import LoadedNetwork
-from utils.engines import cache, conversion
+from utils.engines import conversion
 from utils.engines.base import EngineError, EnginePrecision, Share, check_images, require, version
 
 _INPUT, _OUTPUT = "image", "logits"
@@ -65,26 +65,21 @@ class OnnxEngine:
 def _converted(loaded: LoadedNetwork, size: int, calibration: Sequence[Tensor] | None) -> Path:
     """The model as a file in the cache; quantised if pictures are given, even none."""
     require("onnx", "--engine onnxruntime")
-    plain = cache.key("onnx", loaded.sha256, size, version("onnx"), version("torch"))
-    source = cache.cached(plain, lambda folder: _convert(loaded, size, folder)) / "model.onnx"
-    if calibration is None:
-        return source
-    if not calibration:
-        conversion.quantise(None, [], "--precision int8")
-    require("nncf", "--precision int8")
-    pictures = cache.digest(image.contiguous().numpy().tobytes() for image in calibration)
-    quantised = cache.key(plain, pictures, version("nncf"))
-    return cache.cached(quantised, lambda folder: _quantise(source, calibration, folder)) / "model.onnx"
+    parts = ("onnx", loaded.sha256, size, version("onnx"), version("torch"))
+    return conversion.converted(
+        parts, "model.onnx", lambda path: _convert(loaded, size, path),
+        lambda source, path: _quantise(source, calibration or (), path), calibration,
+    )  # fmt: skip
 
 
-def _convert(loaded: LoadedNetwork, size: int, folder: Path) -> None:
+def _convert(loaded: LoadedNetwork, size: int, path: Path) -> None:
     onnx = require("onnx", "--engine onnxruntime")
     example = {_INPUT: torch.zeros(2, 3, size, size)}
     dynamic = {_INPUT: {0: torch.export.Dim.DYNAMIC}}
-    onnx.save(conversion.to_onnx(fold(loaded.network, size), example, [_OUTPUT], dynamic), folder / "model.onnx")
+    onnx.save(conversion.to_onnx(fold(loaded.network, size), example, [_OUTPUT], dynamic), path)
 
 
-def _quantise(source: Path, calibration: Sequence[Tensor], folder: Path) -> None:
+def _quantise(source: Path, calibration: Sequence[Tensor], path: Path) -> None:
     onnx = require("onnx", "--engine onnxruntime")
     samples = [{_INPUT: image[None].contiguous().numpy()} for image in calibration]
-    onnx.save(conversion.quantise(onnx.load(source), samples, "--precision int8"), folder / "model.onnx")
+    onnx.save(conversion.quantise(onnx.load(source), samples, "--precision int8"), path)

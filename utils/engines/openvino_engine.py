@@ -10,7 +10,7 @@ from torch import Tensor
 
 from net.deploy import fold
 from utils.checkpoint import LoadedNetwork
-from utils.engines import cache, conversion
+from utils.engines import conversion
 from utils.engines.base import EngineError, EnginePrecision, Share, check_images, require, version
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8: of what is not quantised
@@ -93,29 +93,23 @@ def _choose(precision: EnginePrecision, core: Any) -> str:
 
 def _converted(loaded: LoadedNetwork, size: int, calibration: Sequence[Tensor] | None) -> Path:
     """The model as a file in the cache; quantised if pictures are given, even none."""
-    versions = [version(package) for package in ("openvino", "torch")]
-    plain = cache.key("openvino", loaded.sha256, size, *versions)
-    source = cache.cached(plain, lambda folder: _convert(loaded, size, folder)) / "model.xml"
-    if calibration is None:
-        return source
-    if not calibration:
-        conversion.quantise(None, [], "--precision int8")
-    require("nncf", "--precision int8")
-    pictures = cache.digest(image.contiguous().numpy().tobytes() for image in calibration)
-    quantised = cache.key(plain, pictures, version("nncf"))
-    return cache.cached(quantised, lambda folder: _quantise(source, calibration, folder)) / "model.xml"
+    parts = ("openvino", loaded.sha256, size, version("openvino"), version("torch"))
+    return conversion.converted(
+        parts, "model.xml", lambda path: _convert(loaded, size, path),
+        lambda source, path: _quantise(source, calibration or (), path), calibration,
+    )  # fmt: skip
 
 
-def _convert(loaded: LoadedNetwork, size: int, folder: Path) -> None:
+def _convert(loaded: LoadedNetwork, size: int, path: Path) -> None:
     openvino = require("openvino", "--engine openvino")
     batch = torch.export.Dim.DYNAMIC
     example = {"image": torch.zeros(2, 3, size, size)}
     model = conversion.to_openvino(fold(loaded.network, size), example, {"image": {0: batch}})
-    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def _quantise(source: Path, calibration: Sequence[Tensor], folder: Path) -> None:
+def _quantise(source: Path, calibration: Sequence[Tensor], path: Path) -> None:
     openvino = require("openvino", "--engine openvino")
     model = openvino.Core().read_model(source)
     samples = [image[None].contiguous().numpy() for image in calibration]
-    openvino.save_model(conversion.quantise(model, samples, "--precision int8"), folder / "model.xml")
+    openvino.save_model(conversion.quantise(model, samples, "--precision int8"), path)

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+from net.predictor import Predictor
 from utils.checkpoint import load_network
 from utils.engines import EngineError, build_engine, cache, choice
 
@@ -98,6 +99,12 @@ def test_a_compiled_network_gives_the_same_maps(loaded, monkeypatch):
     compiled = build_engine(loaded, "auto", "fp32", compile=True)
     assert compiled.name == "torch" and "torch.compile" in compiled.reason
     torch.testing.assert_close(compiled(images), build_engine(loaded, "torch", "fp32")(images), atol=1e-3, rtol=1e-3)
+
+
+def test_a_predictor_hands_compile_on(loaded, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    predictor = Predictor.from_loaded(loaded, torch.device("cpu"), "fp32", compile=True)
+    assert "torch.compile" in predictor.engine.reason
 
 
 def test_what_is_cached_is_made_once_and_never_half(alone):
