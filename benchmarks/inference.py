@@ -5,8 +5,9 @@
     python benchmarks/inference.py --images DIR --networks lite --report      one of them anew, the others as they were
 
 The plain network is what a user gets without this project's engines: PyTorch eager, float32, contiguous, all three
-heads, nothing folded. It runs in the same pipeline. All variants of a network take turns in one run, so that a busy
-moment meets them all; medians of the rounds count. Ways:
+heads, nothing folded. It runs in the same pipeline, in a process of its own without `utils.device.keep_memory`, which
+test.py sets for all engines. All variants of a network take turns in one run, so that a busy moment meets them all;
+medians of the rounds count. Ways:
     network 1, network 8      prepared pictures to logits, one at a time with all cores; in batches of 8
     pipeline 1, pipeline 8    JPEG to PNG, one picture after the other; as test.py runs a folder
 `resnet50` and `vgg16` are the published networks with seeded weights: their speed does not depend on what was learnt.
@@ -22,7 +23,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -54,6 +56,7 @@ VARIANTS: tuple[tuple[EngineName, EnginePrecision], ...] = (
     ("torch", "fp32"), ("torch", "bf16"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"),
     ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"),
 )  # fmt: skip
+PLAIN = ("plain", "fp32")
 WAYS = ("network 1", "network 8", "pipeline 1", "pipeline 8")
 QUICK_ROUNDS, QUICK_WAYS = 3, ("pipeline 8",)
 BATCH = 8
@@ -64,7 +67,8 @@ CPU = torch.device("cpu")
 class PlainEngine:
     """See `utils.engines.Engine`: the network as it was trained, eager, float32, contiguous, all three heads."""
 
-    name, precision, device, batch, streams = "plain", "fp32", CPU, BATCH, 1
+    name, precision = PLAIN
+    device, batch, streams = CPU, BATCH, 1
     reason = "what all others are measured against"
 
     def __init__(self, network: AutoMSFNet, size: int) -> None:
@@ -151,17 +155,16 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     count = options.count or (128 if name in shipped() else 40 if options.quick else 16)
     wanted = [v for v in VARIANTS if not options.quick or v in SPEEDUPS.values()]
     variants = list(filter(None, (build(loaded, engine, precision, images, count) for engine, precision in wanted)))
-    plain = Predictor(PlainEngine(loaded.network, loaded.size))
-    variants.insert(0, Variant("plain", "fp32", plain, plain))
     tasks = [Task(f"{i:05d}", images[i % len(images)]) for i in range(count)]
     names = QUICK_WAYS if options.quick else WAYS
-    with tempfile.TemporaryDirectory() as folder:
-        calls = {
-            (variant.name, variant.precision, way): call
-            for variant in variants
-            for way, call in ways(variant, tasks, Path(folder)).items()
-            if way in names
+    with tempfile.TemporaryDirectory() as folder, get_context("spawn").Pool(1) as elsewhere:
+        plain = (name, tuple(tasks), Path(folder))
+        calls: dict[tuple[str, str, str], Callable[[], object]] = {
+            (*PLAIN, way): partial(elsewhere.apply, call_plain, (way, *plain)) for way in names
         }
+        for variant in variants:
+            timed = ways(variant, tasks, Path(folder))
+            calls |= {(variant.name, variant.precision, way): timed[way] for way in names}
         seconds = measure(calls, options.rounds)
     gmac = {
         "plain": count_gmac(loaded.network, loaded.size),
@@ -169,19 +172,30 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
     rows = [
         {
-            "engine": variant.name,
-            "precision": variant.precision,
-            "ms": {
-                way: 1000 * seconds[variant.name, variant.precision, way] / pictures_of(way, count) for way in names
-            },
-            "memory": memory_of(name, variant) if options.memory else None,
+            "engine": engine,
+            "precision": precision,
+            "ms": {way: 1000 * seconds[engine, precision, way] / pictures_of(way, count) for way in names},
+            "memory": memory_of(name, engine, precision) if options.memory else None,
         }
-        for variant in variants
+        for engine, precision in [PLAIN, *((variant.name, variant.precision) for variant in variants)]
     ]
     return {
         "size": loaded.size, "pictures": count, "images": options.images.name, "rounds": options.rounds,
         "machine": f"{banner(CPU, 'several')} | {usable_cores()} cores", "gmac": gmac, "peak": peaks(), "rows": rows,
     }  # fmt: skip
+
+
+@cache
+def plain_ways(name: str, tasks: tuple[Task, ...], folder: Path) -> dict[str, Callable[[], object]]:
+    """What is timed of the plain network, built once a process."""
+    loaded = network_of(name)
+    plain = Predictor(PlainEngine(loaded.network, loaded.size))
+    return ways(Variant(*PLAIN, plain, plain), tasks, folder)
+
+
+def call_plain(way: str, name: str, tasks: tuple[Task, ...], folder: Path) -> None:
+    """One turn of the plain network, in the process that is its own."""
+    plain_ways(name, tasks, folder)[way]()
 
 
 def build(
@@ -253,9 +267,9 @@ def peaks(side: int = 2048) -> dict[str, float]:
     return {name: 2 * side**3 / seconds[name] / 1e9 for name in products}
 
 
-def memory_of(name: str, variant: Variant) -> float | None:
+def memory_of(name: str, engine: str, precision: str) -> float | None:
     """Peak memory of a process that computes two batches with this variant alone, in MB."""
-    command = [sys.executable, __file__, "--memory-of", name, variant.name, variant.precision]
+    command = [sys.executable, __file__, "--memory-of", name, engine, precision]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return float(ended.stdout.split()[-1]) if ended.returncode == 0 else None
 
@@ -265,7 +279,7 @@ def tell_memory(options: argparse.Namespace) -> int:
     name, engine, precision = options.memory_of
     loaded = network_of(name)
     images = [task.image for task in folder_job(options.images).tasks][:CALIBRATION]
-    if engine == "plain":
+    if (engine, precision) == PLAIN:
         predictor = Predictor(PlainEngine(loaded.network, loaded.size))
     else:
         calibration = images if precision == "int8" else ()
