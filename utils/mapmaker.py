@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data.image_io import Pixels, read_image, write_png
 from net.predictor import Predictor, restore, to_8bit
+from utils.engines import Engine
 from utils.jobs import Task
 from utils.pictures import cut_out, overlay
 from utils.pipeline import Failure, Stages, run
@@ -28,6 +29,11 @@ DRAWN: dict[str, Callable[[Pixels, Pixels], Pixels]] = {"overlay": overlay, "cut
 def streams_for(pictures: int, batch: int) -> int:
     """How many threads should call the network: one a core, if there are batches for them all."""
     return max(1, min(torch.get_num_threads(), MOST_STREAMS, -(-pictures // batch)))
+
+
+def batch_for(engine: Engine, most: int) -> int:
+    """Pictures a call: `most`, or as few as a CPU's engine likes; small calls leave no stream idle at the end."""
+    return min(most, engine.batch) if engine.device.type == "cpu" else most
 
 
 class Loaded(NamedTuple):
@@ -46,7 +52,7 @@ class MapMaker:
         predictor: what computes them.
         out: maps go to `out/maps`, overlays to `out/overlay`, cut-outs to `out/cutout`.
         drawn: which of `DRAWN` to write beside the maps.
-        batch: pictures that the network takes at once.
+        batch: most pictures that the network takes at once; see `batch_for`.
         workers: threads that read, and as many that write.
     """
 
@@ -67,7 +73,8 @@ class MapMaker:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # pictures go side by side; OpenCV's own threads would take the network's cores
         try:
-            return run(tasks, stages, self.batch, self.workers, self.predictor.engine.streams, settled)
+            engine = self.predictor.engine
+            return run(tasks, stages, batch_for(engine, self.batch), self.workers, engine.streams, settled)
         finally:
             cv2.setNumThreads(threads)
 

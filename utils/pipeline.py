@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 _Group = list[tuple[Item, Loaded]]
 
-AHEAD = 2  # batches that are read ahead of the network, and that may wait to be written
+AHEAD = 2  # batches, or pictures a worker, that are read ahead of the network and that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def run(
         exception is a fault of the program: it is raised, and what waits is dropped.
     """
     failures: list[Failure[Item]] = []
+    ahead = AHEAD * max(batch, workers)  # small batches must not leave readers idle
     computing: deque[tuple[_Group[Item, Loaded], Future[Sequence[Result]]]] = deque()
     backlog: deque[tuple[Item, Future[None]]] = deque()
 
@@ -94,9 +95,9 @@ def run(
         _threads(streams, "network") as networks,
         _threads(workers, "write") as writers,
     ):
-        for group in _batches(_read_ahead(items, stages.read, readers, AHEAD * batch), batch, settle):
+        for group in _batches(_read_ahead(items, stages.read, readers, ahead), batch, settle):
             computing.append((group, networks.submit(stages.network, [loaded for _, loaded in group])))
-            finish(streams, AHEAD * batch)  # one batch lies ready while all streams are busy
+            finish(streams, ahead)  # one batch lies ready while all streams are busy
         finish(0, 0)
     return failures
 

@@ -140,6 +140,12 @@ def test_what_is_in_flight_is_bounded():
     assert peak <= (2 * AHEAD + streams + 2) * batch + 2
 
 
+def test_small_batches_leave_no_reader_idle():
+    """All four readers wait for each other, though the network takes one item at a time."""
+    meeting = threading.Barrier(4, timeout=10)
+    assert run(range(8), Stages(lambda _: meeting.wait(), list, lambda *_: None), 1, workers=4) == []
+
+
 def test_items_are_taken_lazily():
     taken = []
 
