@@ -7,8 +7,9 @@
     python export.py --verify runs/export/lite.onnx          checks a file on this machine again
 
 Input (B, H, W, 3) uint8 RGB, any B, H and W; output (B, H, W) float32 in [0, 1]. Normalisation, both resizes and the
-sigmoid are inside. Each file is run on real pictures (`--images`, else the sample photographs) beside PyTorch in
-float32; the greatest and the mean difference are printed and stored in it. It is written only if they are small.
+sigmoid are inside. OpenVINO maps a picture that is one pixel wide or high wrongly: give it two. Each file is run on
+real pictures (`--images`, else the sample photographs) beside PyTorch in float32; the greatest and the mean difference
+are printed and stored in it. It is written only if they are small.
 See examples/ for programs that run it with ONNX Runtime or OpenVINO alone.
 Exit code: 0, or 2 when the export cannot be made or does not keep the maps.
 """

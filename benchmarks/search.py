@@ -2,7 +2,7 @@
 
     python benchmarks/search.py                  ResNet-50, 128 channels, 256 pixels, batch 2
     python benchmarks/search.py --rounds 5       more turns
-    python benchmarks/search.py --profile exact  where the time of a step goes, to search_profile.md
+    python benchmarks/search.py --profile        where the time of a step goes, to search_profile.md
 
 A step is a batch for the alphas and a batch for the weights. Variants, each in a process of its own, alternated:
     plain      float32, every mixture computed operation by operation, both backward passes through everything: the
@@ -26,10 +26,12 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.rounds import alternate
 from net.architect import Architect, ArchitectConfig, only
 from net.losses import saliency_loss
 from net.mixture import Mixture
@@ -43,6 +45,7 @@ STEPS = {"plain": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one
 TABLE = Path(__file__).with_suffix(".md")
 CPU = torch.device("cpu")
 BATCH, SIDE = 2, 256
+ROWS = 12  # kernels in a profile
 Batch = tuple[Tensor, Tensor]
 
 
@@ -58,11 +61,11 @@ def main() -> int:
     """Runs the variants in turn and writes the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=2, help="how often the variants take turns")
-    parser.add_argument("--profile", choices=STEPS, help="profile one step of a variant instead")
+    parser.add_argument("--profile", action="store_true", help="profile one step of each variant instead")
     parser.add_argument("--one", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.profile:
-        profile_step(options.profile)
+        profile_steps()
         return 0
     if options.one:
         print(json.dumps(measure(options.one)))
@@ -114,24 +117,53 @@ def prepare(variant: str) -> Callable[[], None]:
     return lambda: (plain_step if plain else our_step)(network, optimizer, architect, batches)
 
 
-def profile_step(variant: str) -> None:
-    """Writes the kernels that take the most time of a step, with their share."""
+def profile_steps() -> None:
+    """Writes the kernels that take the most time of a step of each variant, and what the convolutions ask for."""
+    precision = choose_precision("auto", CPU)
+    lines = [
+        "# Where a search step spends its time", "",
+        f"`python benchmarks/search.py --profile`; {banner(CPU, precision)}; ResNet-50, 128 channels, {SIDE} pixels, "
+        f"batch {BATCH}; one step of each variant under PyTorch's profiler. Multiply-accumulates are those of "
+        "convolutions and products, forward and backward, as PyTorch counts them; the rate is that of a lone 3x3 of "
+        "128 channels on 64 x 64 pixels, forward, in the variant's precision and layout.",
+    ]  # fmt: skip
+    for variant in STEPS:
+        lines += ["", f"## {variant}", "", *profile_of(variant)]
+    replace_text(TABLE.with_name("search_profile.md"), "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def profile_of(variant: str) -> list[str]:
+    """Lines about one step of a variant: what it computes, at what rate, and its kernels by time."""
     step = prepare(variant)
     step()
+    with FlopCounterMode(display=False) as counter:
+        step()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         step()
     events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in events)
-    lines = [
-        f"# Where a step of `{variant}` spends its time", "",
-        f"`python benchmarks/search.py --profile {variant}`; {total / 1e6:.2f} s in all.", "",
+    total = sum(event.self_cpu_time_total for event in events) / 1e6
+    convolved = sum(event.self_cpu_time_total for event in events if "convolution" in event.key) / 1e6
+    work, rate = counter.get_total_flops() / 2e9, convolution_rate(plain=variant == "plain")
+    return [
+        f"{total:.2f} s, of which convolutions take {convolved:.2f} s; {work:.0f} billion multiply-accumulates, which "
+        f"take {work / rate:.2f} s at {rate:.0f} billion a second.", "",
         "| kernel | calls | seconds | share |", "| --- | --- | --- | --- |",
+        *(f"| {event.key} | {event.count} | {event.self_cpu_time_total / 1e6:.3f} "
+          f"| {event.self_cpu_time_total / 1e6 / total:.1%} |" for event in events[:ROWS]),
     ]  # fmt: skip
-    for event in events[:16]:
-        spent = event.self_cpu_time_total
-        lines.append(f"| {event.key} | {event.count} | {spent / 1e6:.3f} | {spent / total:.1%} |")
-    replace_text(TABLE.with_name("search_profile.md"), "\n".join(lines) + "\n")
-    print("\n".join(lines))
+
+
+def convolution_rate(plain: bool) -> float:
+    """10^9 multiply-accumulates a second of a 3x3 of 128 channels on 64 x 64 pixels, the median of 20 calls."""
+    precision = "fp32" if plain else choose_precision("auto", CPU)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    layout = torch.contiguous_format if plain else torch.channels_last
+    image = torch.randn(BATCH, 128, 64, 64, dtype=dtype).to(memory_format=layout)
+    kernel = torch.randn(128, 128, 3, 3, dtype=dtype).to(memory_format=layout)
+    with torch.inference_mode():
+        seconds = alternate({"3x3": lambda: nn.functional.conv2d(image, kernel, padding=1)}, 20)["3x3"]
+    return BATCH * 64 * 64 * kernel.numel() / median(seconds) / 1e9
 
 
 def our_step(
