@@ -13,7 +13,6 @@ from torch import Tensor
 
 from data.image_io import Pixels, read_image, write_png
 from net.predictor import Predictor, restore, to_8bit
-from utils.engines import Engine
 from utils.jobs import Task
 from utils.pictures import cut_out, overlay
 from utils.pipeline import Failure, Stages, run
@@ -31,9 +30,10 @@ def streams_for(pictures: int, batch: int) -> int:
     return max(1, min(torch.get_num_threads(), MOST_STREAMS, -(-pictures // batch)))
 
 
-def batch_for(engine: Engine, most: int) -> int:
-    """Pictures a call: `most`, or as few as a CPU's engine likes; small calls leave no stream idle at the end."""
-    return min(most, engine.batch) if engine.device.type == "cpu" else most
+def even_batch(pictures: int, most: int, streams: int) -> int:
+    """Pictures a call so that all streams have equally many calls: a long last one would leave the others idle."""
+    calls = max(1, -(-pictures // (most * streams)))  # of each stream
+    return max(1, -(-pictures // (calls * streams)))
 
 
 class Loaded(NamedTuple):
@@ -52,7 +52,7 @@ class MapMaker:
         predictor: what computes them.
         out: maps go to `out/maps`, overlays to `out/overlay`, cut-outs to `out/cutout`.
         drawn: which of `DRAWN` to write beside the maps.
-        batch: most pictures that the network takes at once; see `batch_for`.
+        batch: most pictures that the network takes at once; see `even_batch`.
         workers: threads that read, and as many that write.
     """
 
@@ -73,8 +73,8 @@ class MapMaker:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # pictures go side by side; OpenCV's own threads would take the network's cores
         try:
-            engine = self.predictor.engine
-            return run(tasks, stages, batch_for(engine, self.batch), self.workers, engine.streams, settled)
+            streams = self.predictor.engine.streams
+            return run(tasks, stages, even_batch(len(tasks), self.batch, streams), self.workers, streams, settled)
         finally:
             cv2.setNumThreads(threads)
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from torch import Tensor
 
 from net.predictor import Predictor, Saliency, restore, to_8bit
-from utils.mapmaker import batch_for
 from utils.pictures import Picture, cut_out, on_ground, overlay
 from utils.pipeline import Stages, in_background, run
 from utils.video_reader import Clip, Frame, VideoError
@@ -53,7 +52,7 @@ def make_video(
         clip: is closed at the end.
         stem: path of the files without `_overlay.mp4` or `_cutout.mov`.
         kinds: `overlay`, `cutout`.
-        batch: most frames that the network takes at once; see `batch_for`.
+        batch: frames that the network takes at once.
         workers: threads that prepare, and as many that draw.
         settled: called once a frame, for a progress bar.
 
@@ -70,10 +69,7 @@ def make_video(
         encoder = _Encoder(predictor, clip, kinds, targets, stack)
         frames = stack.enter_context(closing(in_background(clip.frames(), batch)))
         try:
-            engine = predictor.engine
-            failures = run(
-                enumerate(frames), encoder.stages(), batch_for(engine, batch), workers, engine.streams, settled
-            )
+            failures = run(enumerate(frames), encoder.stages(), batch, workers, predictor.engine.streams, settled)
         except KeyboardInterrupt:
             failures, stopped = [], True
         if failures:
