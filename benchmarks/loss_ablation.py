@@ -3,7 +3,7 @@
     python benchmarks/loss_ablation.py --train DUTS-TR --data ECSSD-250=DIR DUTS-TE-500=DIR PASCAL-S-100=DIR \\
         --encoder-weights FILE
 
-Every run is `train.py` on the same 1,000 pictures of the training set, 160 pixels, 8 epochs, no picture held out, so
+Every run is `train.py` on the same 1,000 pictures of the training set, 160 pixels, 5 epochs, no picture held out, so
 that the last weights are scored and none are chosen. Seeds change initial weights, order and augmentation. `test.py`
 scores each run on the parts named by --data and on 500 other pictures of the training set, `choice`: where a variant
 is chosen, it is chosen there, not on the benchmarks.
@@ -101,7 +101,7 @@ def parse() -> argparse.Namespace:
     add("--pictures", type=int, default=1000, help="to train on")
     add("--choice", type=int, default=500, help="other pictures of the training set, to choose on")
     add("--size", type=int, default=160)
-    add("--epochs", type=int, default=8)
+    add("--epochs", type=int, default=5)
     add("--batch", type=int, default=16)
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     add("--out", type=Path, default=Path("runs/loss_ablation"), help="folder of the runs")
