@@ -31,7 +31,7 @@ from utils.config import parse
 from utils.files import replace_text
 from utils.metrics import score_pair
 from utils.search.config import SearchConfig, SearchError
-from utils.search.results import Result, size_of, write_results
+from utils.search.results import RANDOM, Result, size_of, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 HELD_OUT = "held-out"
@@ -134,7 +134,7 @@ def find_candidates(config: CompareConfig, sets: Sets, space: SpaceConfig) -> Se
              for name in config.published]  # fmt: skip
     for seed in config.random_seeds:
         genotype = random_genotype(space, seed)
-        found.append(Candidate("random", str(seed), _keep(config, f"random_{seed}", genotype.to_json())))
+        found.append(Candidate(RANDOM, str(seed), _keep(config, f"random_{seed}", genotype.to_json())))
     for variant, arguments in config.variants.items():
         for seed in config.search_seeds:
             folder = config.out / "searches" / f"{variant}_{seed}"

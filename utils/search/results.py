@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 
 import matplotlib as mpl
 import torch
@@ -17,6 +17,9 @@ from utils.checkpoint import load_network
 from utils.files import replace_bytes, replace_text
 from utils.report.curves import COLOURS
 from utils.search.page import rendered
+
+RANDOM = "random"
+"""Name of the group of random genotypes."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,65 @@ def _table(results: Sequence[Result], sets: Sequence[str], description: str) -> 
             f" {_spread(_values(results, group, name, measure))} |" for name in sets for measure in ("wfm", "mae")
         )
         lines.append(f"| {group} | {len(mine)} | {parameters:.2f} | {gmac:.2f} |{cells}")
-    lines += ["", "Mean ± standard deviation over the trainings of a group (least to greatest). Every training:", ""]
+    lines += ["", "Mean ± standard deviation over the trainings of a group (least to greatest).", ""]
+    lines += [*_against_random(results, groups, sets), "Every training:", ""]
     lines += [f"| cells | seed | parameters, M | GMAC |{head}", f"| --- | --- | --- | --- |{rule}"]
     for one in results:
         cells = "".join(f" {one.scores[name]['wfm']:.4f} | {one.scores[name]['mae']:.4f} |" for name in sets)
         size = f"{one.parameters / 1e6:.2f} | {one.gmac:.2f}"
         lines.append(f"| {one.group} {one.name} | {one.seed} | {size} |{cells}")
     return [*lines, "", "![weighted F of every training](compare.png)"]
+
+
+def _against_random(results: Sequence[Result], groups: Sequence[str], sets: Sequence[str]) -> list[str]:
+    """Lines: how far each group is from random cells, and how much two trainings of the same cells differ.
+
+    A genotype counts once, by the mean of its trainings, since these are not independent of each other. The standard
+    error is Welch's; a group of one genotype adds none of its own. Nothing without random cells.
+    """
+    others = [group for group in groups if group != RANDOM]
+    if not others or len(others) == len(groups):
+        return []
+    lines = [f"| weighted F less that of random cells |{''.join(f' {name} |' for name in sets)}"]
+    lines.append(f"| --- |{' --- |' * len(sets)}")
+    for group in others:
+        cells = "".join(f" {_difference(results, group, name)} |" for name in sets)
+        lines.append(f"| {group} | {cells.lstrip()}")
+    noise = "".join(f" {_noise(results, name):.4f} |" for name in sets)
+    lines.append(f"| between trainings of one genotype |{noise}")
+    lines += [
+        "",
+        "± standard error, each genotype once, by the mean of its trainings; last row: standard deviation.",
+        "",
+    ]
+    return lines
+
+
+def _genotypes(results: Sequence[Result], group: str, name: str) -> list[list[float]]:
+    """Weighted F of the trainings of each genotype of a group."""
+    found: dict[str, list[float]] = {}
+    for result in results:
+        if result.group == group:
+            found.setdefault(result.name, []).append(result.scores[name]["wfm"])
+    return list(found.values())
+
+
+def _difference(results: Sequence[Result], group: str, name: str) -> str:
+    mine, random = ([mean(values) for values in _genotypes(results, one, name)] for one in (group, RANDOM))
+    error = sum(variance(values) / len(values) for values in (mine, random) if len(values) > 1) ** 0.5
+    return f"{mean(mine) - mean(random):+.4f} ± {error:.4f}"
+
+
+def _noise(results: Sequence[Result], name: str) -> float:
+    """Pooled standard deviation between trainings of the same genotype; 0 if none was trained twice."""
+    repeated = [
+        values
+        for group in dict.fromkeys(result.group for result in results)
+        for values in _genotypes(results, group, name)
+        if len(values) > 1
+    ]
+    squares = sum(variance(values) * (len(values) - 1) for values in repeated)
+    return (squares / max(1, sum(len(values) - 1 for values in repeated))) ** 0.5
 
 
 def _values(results: Sequence[Result], group: str, name: str, measure: str) -> list[float]:

@@ -90,3 +90,16 @@ def test_the_report_has_mean_spread_and_every_point(tmp_path):
     assert "| random | 2 | 2.00 | 0.50 | 0.7000 ± 0.1414 (0.6000 to 0.8000) |" in text
     assert len(re.findall(r"^\| (random|searched) 0 \|", text, re.MULTILINE)) == 3
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_compares_with_random_cells_genotype_by_genotype(tmp_path):
+    """Random genotypes have means .7 and .5, so .6 ± .1; two trainings of the first differ by .1414."""
+    trained = [("random", "0", 0.6), ("random", "0", 0.8), ("random", "1", 0.5), ("searched", "0", 0.9)]
+    results = [
+        Result(group, name, seed, 2_000_000, 0.5, {"held-out": {"wfm": value, "mae": 0.1}})
+        for seed, (group, name, value) in enumerate(trained)
+    ]
+    write_results(tmp_path, results, ["held-out"], "What it is.")
+    text = (tmp_path / "compare.md").read_text()
+    assert "| searched | +0.3000 ± 0.1000 |" in text
+    assert "| between trainings of one genotype | 0.1414 |" in text
