@@ -287,8 +287,9 @@ def finish_epoch(search: Search) -> None:
     if search.log is not None:
         search.log.scalars(progress.step, record.scalars())
         draw_epoch(record, config)
+    alphas = "alphas at rest" if math.isnan(record.alpha_loss) else f"of the alphas {record.alpha_loss:.3f}"
     processes.say(
-        f"epoch {record.epoch}: loss of the weights {record.weight_loss:.3f}, of the alphas {record.alpha_loss:.3f}, "
+        f"epoch {record.epoch}: loss of the weights {record.weight_loss:.3f}, {alphas}, "
         f"entropy {record.entropy:.3f}, skip {record.skip:.0%}, attention {record.attention:.0%}, "
         f"{record.derived_gmac:.2f} GMAC"
     )
