@@ -12,14 +12,14 @@ go on), config.json, log.jsonl, tensorboard/.
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice, repeat
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.datasets import Batch
@@ -44,8 +44,17 @@ from utils.search.latency import load_prices
 from utils.search.page import draw_epoch, write_page
 from utils.search.watch import EpochRecord, Seen, collapse, discretisation_gap, look
 from utils.stopping import StopRequest
-from utils.training_state import check_same, load_newest, random_state, save_newest, seed_everything, set_random_state
+from utils.training_state import (
+    StateError,
+    check_same,
+    load_newest,
+    random_state,
+    save_newest,
+    seed_everything,
+    set_random_state,
+)
 
+FORMAT = "auto-msfnet-search/2"  # of last.pt
 FREE = frozenset({"out", "save_every", "data.workers", "data.root", "device", "watch"})  # no effect on the weights
 
 
@@ -95,19 +104,28 @@ def main() -> int:
     config = parse(SearchConfig, "Search the cells of Auto-MSFNet.")
     keep_memory()
     processes = join(choose_device(config.device))
-    lock = processes.together(lambda: claim(config.out) if processes.first else None)
-    search = processes.together(lambda: set_up(config, processes))
-    stop = StopRequest()
-    while search.progress.epoch < config.epochs and not search.progress.stopped:
+    try:
+        lock = processes.together(lambda: claim(config.out) if processes.first else None)
+        search = processes.together(lambda: set_up(config, processes))
+        code = run(search)
+        del lock
+        return code
+    finally:
+        processes.leave()
+
+
+def run(search: Search) -> int:
+    """Epoch after epoch, until the last one, a collapse that is to end it, or a request to stop."""
+    processes, stop = search.processes, StopRequest()
+    while search.progress.epoch < search.config.epochs and not search.progress.stopped:
         search_one_epoch(search, stop)
         if processes.any(bool(stop.requested))[0]:
             save(search)
-            processes.say(f"stopped by {stop.requested}; the same command goes on at step {search.progress.step}")
+            by = stop.requested or "another process"
+            processes.say(f"stopped by {by}; the same command goes on at step {search.progress.step}")
             return 130
         finish_epoch(search)
-    finish(search)
-    processes.leave()
-    del lock
+    processes.together(lambda: finish(search) if processes.first else None)
     return 0
 
 
@@ -137,7 +155,7 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
     cost = None if price is None else ExpectedCost(network, sides, price)
     architect: Architect[Batch] = Architect(
         network, optimizer, config.architect, lambda batch: _loss(network, batch, config, precision),
-        None if cost is None else lambda: config.cost.weight * cost(), lambda tensors: average(tensors, processes),
+        None if cost is None else lambda: config.cost.weight * cost(), processes.mean,
     )  # fmt: skip
     progress, history = Progress(), []
     found = load_newest(config.out)
@@ -167,15 +185,6 @@ def _loss(network: nn.Module, batch: Batch, config: SearchConfig, precision: str
     with autocast(batch.image.device, precision):
         logits = network(batch.image)
     return saliency_loss(logits, batch.mask, config.loss).total
-
-
-def average(tensors: Sequence[Tensor], processes: Processes) -> None:
-    """Replaces every tensor by its mean over all processes."""
-    if processes.world == 1:
-        return
-    for tensor in tensors:
-        distributed.all_reduce(tensor)
-        tensor.div_(processes.world)
 
 
 # ----------------------------------------------------------------------------------------- search an epoch
@@ -308,8 +317,6 @@ def _gap(search: Search) -> tuple[float, float]:
 
 def finish(search: Search) -> None:
     """Writes the genotype and the page."""
-    if not search.processes.first:
-        return
     config, history = search.config, search.history
     path = config.out / "genotype.json"
     # A search that was stopped at a collapse gives what it had before.
@@ -344,10 +351,10 @@ def provenance(search: Search) -> dict[str, Any]:
 
 def save(search: Search) -> None:
     """Writes last.pt: all that the search needs to go on to the bit."""
-    if not search.processes.first:
-        return
+    processes = search.processes
+    randoms = processes.gather(random_state())  # every process has its own
     state: dict[str, Any] = {
-        "format": "auto-msfnet-search/1",
+        "format": FORMAT,
         "config": to_plain(search.config),
         "world": search.processes.world,
         "pictures": search.halves.pictures,
@@ -356,9 +363,9 @@ def save(search: Search) -> None:
         "alpha_optimizer": search.architect.optimizer.state_dict(),
         "progress": asdict(search.progress),
         "history": [asdict(record) for record in search.history],
-        "random": random_state(),
+        "random": randoms,
     }
-    save_newest(search.config.out, state)
+    processes.together(lambda: save_newest(search.config.out, state) if processes.first else None)
 
 
 def restore(
@@ -368,15 +375,20 @@ def restore(
     """Puts a saved state over freshly built parts.
 
     Raises:
-        ResumeError: if the search was made with settings, data or processes that would give another result.
+        StateError: if the search was made with settings, data or processes that would give another result.
     """
+    if state.get("format") != FORMAT:
+        raise StateError(
+            f"{config.out}: holds a search saved as {state.get('format')}, this version goes on with {FORMAT} alone. "
+            f"Give another --out to start anew."
+        )
     check_same(state["config"], to_plain(config), FREE)
     check_same({"pictures": state["pictures"], "processes": state["world"]},
                {"pictures": halves.pictures, "processes": processes.world})  # fmt: skip
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     architect.optimizer.load_state_dict(state["alpha_optimizer"])
-    set_random_state(state["random"])
+    set_random_state(state["random"][processes.rank])
     for name, value in state["progress"].items():
         setattr(progress, name, value)
     history += [EpochRecord(**record) for record in state["history"]]

@@ -11,6 +11,7 @@ on), best.safetensors (to test), config.json, log.jsonl, tensorboard/.
 import json
 import math
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import IO, Any, Literal, NamedTuple, cast
@@ -30,7 +31,7 @@ from utils.config import parse, to_plain
 from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
 from utils.distributed import Processes, join, synchronise_batchnorm
 from utils.ema import Average
-from utils.errors import exit_on_user_error
+from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.optim import build_optimizer, rate_factor
 from utils.pace import Pace, UpdateNorm, peak_memory
@@ -148,18 +149,18 @@ def build(config: TrainConfig, processes: Processes) -> tuple[AutoMSFNet, list[n
     network = network.to(processes.device, memory_format=torch.channels_last)
     if processes.device.type == "cpu":
         accelerate(network)
+    if config.sync_batchnorm:  # before the stem is taken: it puts other modules in the place of its BatchNorm
+        network = synchronise_batchnorm(network, processes)
     frozen = stem(network.encoder) if config.freeze_stem else []
     for part in frozen:
         part.requires_grad_(False)
-    if config.sync_batchnorm:
-        network = synchronise_batchnorm(network, processes)
     return network, frozen
 
 
 def callable_model(run: Run) -> nn.Module:
-    """The network as training calls it: gradients averaged over the processes, compiled if asked for."""
-    model = run.processes.wrap(run.network)
-    return torch.compile(model) if run.config.compile else model  # pyright: ignore[reportReturnType]
+    """The network as training calls it: compiled if asked for, gradients averaged over the processes."""
+    compiled = torch.compile(run.network) if run.config.compile else run.network
+    return run.processes.wrap(compiled)  # pyright: ignore[reportArgumentType]
 
 
 # ----------------------------------------------------------------------------------------- train an epoch
@@ -171,12 +172,13 @@ def train_one_epoch(run: Run, stop: StopRequest) -> bool:
     batches.sizes = tuple(config.data.sizes_at(progress.epoch / config.epochs))
     batches.set_position(progress.epoch, progress.batch)
     bar = tqdm(
-        run.processes.in_step(run.loaders.training), f"epoch {progress.epoch + 1}/{config.epochs}",
-        batches.per_epoch, initial=progress.batch, unit="batch", disable=None if run.processes.first else True,
+        loaded(run), f"epoch {progress.epoch + 1}/{config.epochs}", batches.per_epoch, initial=progress.batch,
+        unit="batch", disable=None if run.processes.first else True,
     )  # fmt: skip
     run.network.train()
     for part in run.frozen:
         part.eval()  # its BatchNorm keeps ImageNet's statistics
+    run.pace.read()  # what came before, such as a validation, is no part of the first reading
     for batch in bar:
         set_rates(run)
         step = train_step(run, batch)
@@ -188,6 +190,16 @@ def train_one_epoch(run: Run, stop: StopRequest) -> bool:
         if progress.step % config.save_every == 0:
             save(run)
     return False
+
+
+def loaded(run: Run) -> Iterator[Batch]:
+    """The epoch's batches from the run's position on. If one can't be read, the state before it is saved."""
+    try:
+        yield from run.processes.in_step(run.loaders.training)
+    except (UserError, SystemExit):  # SystemExit: another process could not read its share
+        if run.progress.step:
+            save(run)
+        raise
 
 
 def set_rates(run: Run) -> None:
@@ -236,7 +248,7 @@ def backward(run: Run, batch: Batch) -> LossTerms:
 def stop_if_not_finite(run: Run, batch: Batch, terms: LossTerms, norm: Tensor) -> None:
     """Ends the run, in all processes, if a loss is not finite or a gradient that no scaler will catch.
 
-    The batch is saved beside the checkpoint, which stays as it was.
+    The batch is saved, with the weights, beside the checkpoint, which stays as it was.
 
     Raises:
         TrainError: naming the step and the values, and what to do.
@@ -248,15 +260,24 @@ def stop_if_not_finite(run: Run, batch: Batch, terms: LossTerms, norm: Tensor) -
         return
     error = None
     if lost or not some_lost:  # a gradient is shared: where a loss is lost, the process that lost it speaks
-        path = run.config.out / "non_finite_batch.pt"
-        save_checkpoint(path, {"image": batch.image, "mask": batch.mask, "index": batch.index})
-        values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms._asdict().items())
-        error = TrainError(
-            f"the loss is not finite at step {run.progress.step} ({values}, gradient {norm.item():.4g}). The batch is "
-            f"in {path}, the last good state in {run.config.out / 'last.pt'}. Lower optim.lr, set optim.clip, or use "
-            f"--precision fp32."
-        )
+        error = non_finite(run, batch, terms, norm)
     run.processes.agree(error)
+
+
+def non_finite(run: Run, batch: Batch, terms: LossTerms, norm: Tensor) -> UserError:
+    """Saves the batch and the weights that lost it; what to tell the user."""
+    path = run.config.out / "non_finite_batch.pt"
+    state = {"image": batch.image, "mask": batch.mask, "index": batch.index, "weights": run.network.state_dict()}
+    values = ", ".join(f"{name} {value.item():.4g}" for name, value in terms._asdict().items())
+    try:
+        save_checkpoint(path, state)
+    except UserError as failed:
+        return failed
+    return TrainError(
+        f"the loss is not finite at step {run.progress.step} ({values}, gradient {norm.item():.4g}). The batch and the "
+        f"weights that it met are in {path}, the last saved state in {run.config.out / 'last.pt'}. Start anew with "
+        f"another --out and a lower optim.lr, optim.clip (5 is usual), or --precision fp32."
+    )
 
 
 def report(run: Run, step: Step) -> dict[str, str]:
@@ -271,9 +292,8 @@ def report(run: Run, step: Step) -> dict[str, str]:
         "memory_mib": round(peak_memory(run.processes.device)), "epoch": run.progress.epoch,
     }  # fmt: skip
     groups = {"loss": named, "rate": rates, "train": values}
-    run.log.scalars(
-        run.progress.step, {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
-    )
+    flat = {f"{group}/{name}": value for group, part in groups.items() for name, value in part.items()}
+    run.processes.together(lambda: run.log.scalars(run.progress.step, flat))
     return {"loss": f"{named['total']:.3f}", "images_per_s": f"{speed:.1f}"}
 
 
@@ -286,8 +306,9 @@ def finish_epoch(run: Run) -> None:
     progress.epoch, progress.batch = progress.epoch + 1, 0
     with averaged(run):
         scores = check(run)
-        if scores["wfm"] > progress.best:
-            progress.best, progress.best_epoch, progress.best_scores = scores["wfm"], progress.epoch, scores
+        worth = scores.get("wfm", float(progress.epoch))  # nothing to choose by: the last epoch
+        if worth > progress.best:
+            progress.best, progress.best_epoch, progress.best_scores = worth, progress.epoch, scores
             run.processes.together(lambda: save_best(run))
     save(run)
 
@@ -298,21 +319,26 @@ def averaged(run: Run) -> AbstractContextManager[None]:
 
 
 def check(run: Run) -> dict[str, float]:
-    """Scores on the held-out part, logged; without one the last epoch counts as the best."""
-    config, progress, loader = run.config, run.progress, run.loaders.validation
+    """Scores on the held-out part, logged; none without one."""
+    progress, loader = run.progress, run.loaders.validation
     if loader is None:
-        return {"wfm": float(progress.epoch)}
+        return {}
     pictures = cast(SaliencyDataset, loader.dataset)
     run.processes.share_buffers(run.network)
     bar = tqdm(loader, "validate", disable=None if run.processes.first else True)
     device = run.processes.device
     scores = run.processes.together(lambda: validate(run.network, bar, device, run.precision, run.processes))
-    run.log.scalars(progress.step, {f"validation/{name}": value for name, value in scores.items()})
     run.processes.say(f"epoch {progress.epoch}: {listed(scores)}")
-    if run.processes.first:
-        rows = picture_rows(run.network, pictures, config.data.size, device, run.precision)
-        run.log.pictures(progress.step, "image, mask, P1, P2, P3", rows)
+    run.processes.together(lambda: log_validation(run, scores, pictures) if run.processes.first else None)
     return scores
+
+
+def log_validation(run: Run, scores: dict[str, float], pictures: SaliencyDataset) -> None:
+    """Scores, and the maps of the first held-out pictures."""
+    step = run.progress.step
+    run.log.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
+    rows = picture_rows(run.network, pictures, run.config.data.size, run.processes.device, run.precision)
+    run.log.pictures(step, "image, mask, P1, P2, P3", rows)
 
 
 def save_best(run: Run) -> None:
@@ -352,7 +378,10 @@ def save(run: Run) -> None:
 
 def found(run: Run) -> dict[str, Any]:
     """What the config does not say but must be the same as well for a run to go on."""
-    return {"processes": run.processes.world, "precision": run.precision, "pictures": dict(run.loaders.pictures)}
+    return {
+        "processes": run.processes.world, "precision": run.precision, "pictures": dict(run.loaders.pictures),
+        "genotype": run.network.genotype.plain(),
+    }  # fmt: skip
 
 
 def restore(run: Run) -> None:

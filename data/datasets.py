@@ -6,6 +6,7 @@ So a run that was stopped goes on with the very samples that it would have had, 
 """
 
 import atexit
+import hashlib
 import signal
 import weakref
 from collections.abc import Iterator, Sequence
@@ -200,6 +201,16 @@ def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list
     chosen = {int(one) for one in np.random.default_rng(seed).permutation(len(ordered))[:count]}
     kept = [pair for index, pair in enumerate(ordered) if index not in chosen]
     return kept, [ordered[index] for index in sorted(chosen)]
+
+
+def fingerprint(*parts: Sequence[Pair]) -> str:
+    """16 hexadecimal digits that change with a name, a file's size, the order or the split; not with the folder."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for pair in part:
+            digest.update(f"{pair.name}\t{pair.image.stat().st_size}\t{pair.mask.stat().st_size}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
 
 
 def make_loader(

@@ -1,13 +1,12 @@
 """What a run trains on and what it is validated on: settings, and the loaders that they give."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from data.datasets import EpochBatches, PairLoader, SaliencyDataset, make_loader, split_pairs
+from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
 from data.errors import DataError
-from data.layouts import Pair, find_pairs
+from data.layouts import find_pairs
 from data.transforms import AugmentConfig, EvalTransform, TrainTransform
 
 
@@ -22,6 +21,12 @@ class SizeStage:
 
     start: float
     sizes: list[int]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1:
+            raise DataError(f"data.stages: start is {self.start}, expected a share of the epochs between 0 and 1.")
+        if not self.sizes or min(self.sizes) < 32:
+            raise DataError(f"data.stages: sizes are {self.sizes}, expected one or more sides of 32 pixels or more.")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,15 @@ class DataConfig:
     workers: int = 2
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
+    def __post_init__(self) -> None:
+        if self.size < 32:
+            raise DataError(f"data.size: {self.size} pixels, expected 32 or more.")
+        if self.workers < 0:
+            raise DataError(f"data.workers: {self.workers}, expected 0 (read in the training process) or more.")
+        starts = [stage.start for stage in self.stages]
+        if starts != sorted(starts):
+            raise DataError(f"data.stages: start goes {starts}, expected the stages in the order of the run.")
+
     def sizes_at(self, done: float) -> list[int]:
         """Sides that batches are drawn from once this share of the run is done."""
         sizes = [self.size]
@@ -62,7 +76,7 @@ class Loaders(NamedTuple):
         training: batches of this process's share.
         batches: says where the training loader stands.
         validation: this process's share of the held-out pictures; None if none is held out.
-        pictures: numbers of pictures to train on and held out, and a digest of their names.
+        pictures: numbers of pictures to train on and held out, and a fingerprint of their files.
     """
 
     training: PairLoader
@@ -104,9 +118,6 @@ def build_loaders(
         # Dealt out, not padded: every picture is scored once, whatever the number of processes.
         checks = EpochBatches(len(held_out), batch // world // parts, [config.size], seed=seed, rank=rank, world=world)
         validation = make_loader(SaliencyDataset(held_out, EvalTransform(), seed), checks, config.workers, pin)
-    pictures: dict[str, str | int] = {"training": len(kept), "held_out": len(held_out), "names": _digest(kept)}
+    files = fingerprint(kept, held_out)
+    pictures: dict[str, str | int] = {"training": len(kept), "held_out": len(held_out), "files": files}
     return Loaders(training, batches, validation, pictures)
-
-
-def _digest(pairs: list[Pair]) -> str:
-    return hashlib.sha256("\n".join(pair.name for pair in pairs).encode()).hexdigest()[:16]

@@ -62,14 +62,13 @@ class Genotype:
 
     def to_json(self) -> str:
         """The genotype as JSON text that `from_json` reads back."""
-        cells = [{"outer": list(cell.outer), "inner": list(cell.inner)} for cell in self.cells]
-        record = {
-            "schema": SCHEMA,
-            "topology": self.topology,
-            "cells": cells,
-            "provenance": dict(self.provenance),
-        }
+        record = {"schema": SCHEMA, **self.plain(), "provenance": dict(self.provenance)}
         return json.dumps(record, indent=2) + "\n"
+
+    def plain(self) -> dict[str, Any]:
+        """What makes a network, without where it comes from: topology and cells as plain values."""
+        cells = [{"outer": list(cell.outer), "inner": list(cell.inner)} for cell in self.cells]
+        return {"topology": self.topology, "cells": cells}
 
     @classmethod
     def from_json(cls, text: str, origin: str = "genotype") -> "Genotype":

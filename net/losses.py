@@ -52,6 +52,8 @@ class LossConfig:
         for name, weight in (("bce", self.bce), ("iou", self.iou), ("polish", self.polish)):
             if weight < 0:
                 raise LossError(f"loss.{name}: {weight}, expected 0 (off) or more.")
+        if min(self.outputs) < 0 or not any(self.outputs):
+            raise LossError(f"loss.outputs: {self.outputs}, expected weights of 0 (off) or more, one above 0 at least.")
         if not 0 <= self.ramp <= 1:
             raise LossError(f"loss.ramp: {self.ramp}, expected a share of the run between 0 and 1.")
         if not any((self.bce, self.iou, self.polish)):

@@ -118,7 +118,9 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attention, 1x1 convolution, BatchNorm, ReLU."""
-        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)  # (B, 2, H, W)
+        # Divided after the sum: the gradient of `mean` divides a whole feature, and in another memory layout than x.
+        mean = x.sum(1, keepdim=True, dtype=torch.float32) / x.shape[1]
+        pooled = torch.cat([mean.to(x.dtype), x.amax(1, keepdim=True)], dim=1)  # (B, 2, H, W)
         weight = torch.sigmoid(self.attend(pooled))  # (B, 1, H, W)
         return F.relu(self.norm(self.mix(x * weight)))
 
@@ -148,7 +150,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attention, 1x1 convolution, BatchNorm, ReLU."""
-        squeezed = F.relu(self.squeeze(x.mean((2, 3))))  # (B, C / 16)
+        mean = x.sum((2, 3), dtype=torch.float32) / (x.shape[2] * x.shape[3])  # as in SpatialAttention
+        squeezed = F.relu(self.squeeze(mean.to(x.dtype)))  # (B, C / 16)
         weight = torch.sigmoid(self.excite(squeezed))[:, :, None, None]  # (B, C, 1, 1)
         return F.relu(self.norm(self.mix(x * weight)))
 

@@ -61,7 +61,7 @@ def test_a_search_writes_what_it_promises(finished):
     assert genotype.provenance["seed"] == 0 and genotype.provenance["epoch"] == 2
     assert genotype.provenance["pictures"]["weights"] == 8
     assert genotype.provenance["config"]["space"]["channels"] == 16
-    assert len(genotype.provenance["pictures"]["names"]) == 16 and "torch" in genotype.provenance["versions"]
+    assert len(genotype.provenance["pictures"]["files"]) == 16 and "torch" in genotype.provenance["versions"]
     for kind in ("png", "svg"):
         assert len(list((out / "cells").glob(f"*.{kind}"))) == len(list((out / "heat").glob(f"*.{kind}"))) == 2
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

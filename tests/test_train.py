@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.datasets import read_pair
+from data.image_io import read_mask, write_png
 from data.layouts import find_pairs
 from data.loaders import DataConfig, build_loaders
 from data.synthetic import write_scenes
 from data.transforms import EvalTransform
+from net.genotype import load
 from utils.checkpoint import load_checkpoint, load_network
 from utils.run_folder import claim
 
@@ -70,7 +73,32 @@ def test_a_run_writes_what_it_promises(finished):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line for line in lines if "validation/wfm" in line]
     assert json.loads((out / "config.json").read_text())["optim"]["name"] == "adamw"
-    assert list((out / "tensorboard").iterdir())
+    assert f"best of the held-out part, epoch {load_checkpoint(out / 'last.pt')['progress']['best_epoch']}: mae" in text
+
+
+def test_a_run_can_be_watched(finished):
+    """TensorBoard and log.jsonl hold the same numbers of every step; TensorBoard the maps after every epoch."""
+    out, _ = finished
+    board = EventAccumulator(str(out / "tensorboard"), size_guidance={"images": 0}).Reload()
+    names = {
+        "loss/total", "loss/bce", "loss/iou", "loss/polish", "rate/encoder", "rate/rest", "train/gradient_norm",
+        "train/update_norm", "train/images_per_s", "train/memory_mib", "train/epoch", "validation/mae",
+        "validation/wfm", "validation/maxfm",
+    }  # fmt: skip
+    assert set(board.Tags()["scalars"]) == names
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    for name in names:
+        logged = {line["step"]: line[name] for line in lines if name in line}
+        shown = {event.step: event.value for event in board.Scalars(name)}
+        assert shown == pytest.approx(logged, rel=1e-6) and len(shown) == (10 if "validation" not in name else 2)
+    terms = board.Scalars("loss/bce"), board.Scalars("loss/iou"), board.Scalars("loss/polish")
+    for total, *parts in zip(board.Scalars("loss/total"), *terms, strict=True):
+        assert total.value == pytest.approx(sum(part.value for part in parts), rel=1e-5)
+    (tag,) = board.Tags()["images"]
+    pictures = board.Images(tag)
+    assert [picture.step for picture in pictures] == [5, 10]
+    # One held-out picture of 64 pixels: image, mask, P1, P2, P3 side by side.
+    assert (pictures[0].width, pictures[0].height) == (5 * 64, 64)
 
 
 def start(scenes, out, *more):
@@ -84,6 +112,7 @@ def wait_for(condition, running):
     deadline = time.monotonic() + 300
     while not condition() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert condition() or running.poll() is not None, "it took more than five minutes"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -102,20 +131,34 @@ def test_a_stopped_run_goes_on_to_the_same_state(scenes, finished, tmp_path, num
     assert_same(best, theirs)
 
 
-def test_a_run_killed_at_three_random_moments_ends_with_the_same_state(scenes, finished, tmp_path):
-    out, seed = tmp_path / "killed", time.time_ns()
+def kill_and_compare(scenes, whole, out, *more):
+    """Kills a run at three random moments; it must end as the whole one did."""
+    seed = time.time_ns()
     rng = random.Random(seed)
     for target in sorted(rng.sample(range(1, 10), 3)):
-        running = start(scenes, out, "--save_every", "1")
+        running = start(scenes, out, *more)
         wait_for(lambda target=target: step_of(out) >= target, running)
         time.sleep(rng.uniform(0, 0.05))  # in the middle of a step, of a save, or of a validation
         running.kill()
         running.communicate(timeout=60)
         assert running.returncode == -signal.SIGKILL, f"seed {seed}: not killed at step {target}"
-    assert train(scenes, out, "--save_every", "1").returncode == 0
-    assert_same(load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt"), f"seed {seed}")
+    assert train(scenes, out, *more).returncode == 0
+    assert_same(load_checkpoint(out / "last.pt"), load_checkpoint(whole / "last.pt"), f"seed {seed}")
+    best, theirs = (load_file(folder / "best.safetensors") for folder in (out, whole))
+    assert_same(best, theirs, f"seed {seed}")
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps), "the log holds what was computed twice but once"
+
+
+def test_a_run_killed_at_three_random_moments_ends_with_the_same_state(scenes, finished, tmp_path):
+    kill_and_compare(scenes, finished[0], tmp_path / "killed", "--save_every", "1")
+
+
+def test_so_does_one_with_a_recipe_s_settings(scenes, tmp_path):
+    """Several sizes, the machine's own precision, and saves so rare that a kill loses steps."""
+    recipe = ["--save_every", "3", "--precision", "auto", "--data.stages", "[{start: 0, sizes: [48, 64, 80]}]"]
+    assert train(scenes, tmp_path / "whole", *recipe).returncode == 0
+    kill_and_compare(scenes, tmp_path / "whole", tmp_path / "killed", *recipe)
 
 
 def step_of(out):
@@ -168,6 +211,11 @@ def test_it_learns(scenes, tmp_path):
         (["--accumulate", "3"], "batch: 4 pictures can't be dealt out evenly to 1 processes with 3 parts"),
         (["--sync_batchnorm", "true"], "SyncBatchNorm computes on cuda alone, this run is on cpu"),
         (["--save_every", "0"], "save_every: 0, expected 1 or more"),
+        (["--data.workers", "-1"], "data.workers: -1, expected 0"),
+        (["--data.size", "0"], "data.size: 0 pixels"),
+        (["--data.stages", "[{start: 0.5, sizes: []}]"], "data.stages: sizes are []"),
+        (["--data.stages", "[{start: 0.5, sizes: [64]}, {start: 0.1, sizes: [32]}]"], "in the order of the run"),
+        (["--loss.outputs", "[-1, 1, 1]"], "loss.outputs: "),
     ],
 )
 def test_bad_settings_are_one_line(scenes, tmp_path, more, message):
@@ -213,6 +261,7 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(scenes, finished, copied
     assert done.returncode == 0, done.stderr
     assert f"{last} is broken and passed over\n" in done.stdout
     assert f"going on from {copied / 'previous.pt'}" in done.stdout
+    assert (copied / "last.broken.pt").is_file(), "else the next save would put it in the whole one's place"
     assert_same(load_checkpoint(last), load_checkpoint(finished[0] / "last.pt"))
 
 
@@ -224,6 +273,32 @@ def test_two_runs_in_one_folder(scenes, copied):
     assert_refused(done, f"{copied}: another run (process {os.getpid()} on ", copied, before)
 
 
+def largest_files(limit):
+    """What a process must call first so that its files can't outgrow a size: a write fails in its middle."""
+
+    def restrict():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return restrict
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [([], "log.jsonl"), (["--log_every", "99"], "tensorboard"), (["--log_every", "99"], "best.safetensors")],
+)
+def test_a_disk_that_fills_up_is_one_line(scenes, tmp_path, more, name):
+    out, limit = tmp_path / "run", {"log.jsonl": 600, "tensorboard": 2_000, "best.safetensors": 300_000}[name]
+    done = subprocess.run(
+        command(scenes, out, "--epochs", "1", *more), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=600, check=False, preexec_fn=largest_files(limit),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {out}/") and "can't be written (" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(out.glob(".*.part.*"))
+
+
 def test_no_space_left(scenes, tmp_path):
     out = tmp_path / "run"
     assert train(scenes, out, "--epochs", "1").returncode == 0
@@ -233,17 +308,13 @@ def test_no_space_left(scenes, tmp_path):
     torch.save(state, out / "last.pt")
     before, limit = checkpoints(out), (out / "last.pt").stat().st_size // 2
     assert settings["epochs"] == 1
-
-    def full_disk():  # files may grow to half of a checkpoint: the write fails in its middle, as on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     done = subprocess.run(
         command(scenes, out), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=600, check=False, preexec_fn=full_disk,
+        timeout=600, check=False, preexec_fn=largest_files(limit),
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert f"{out / 'last.pt'}: cannot be written (" in done.stderr and "Free space" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert f"{out / 'last.pt'}: can't be written (" in done.stderr and "MiB are free there" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
     assert {**checkpoints(out), "best.safetensors": b""} == {**before, "best.safetensors": b""}
     assert not list(out.glob(".*.part.*"))
 
@@ -268,6 +339,25 @@ def test_other_pictures_are_refused(scenes, copied, tmp_path):
     assert_refused(done, "pictures.", copied, before)
 
 
+def test_a_picture_in_the_place_of_another_is_refused(scenes, copied, tmp_path):
+    root = Path(shutil.copytree(scenes, tmp_path / "data"))
+    pair = find_pairs(root)[0]
+    write_png(pair.mask, 255 - read_mask(pair.mask)[:, ::-1] // 2)
+    before = checkpoints(copied)
+    assert_refused(train(root, copied), "pictures.files: the run in --out was started with", copied, before)
+
+
+def test_a_genotype_file_that_has_changed_is_refused(scenes, tmp_path):
+    genotype, out = tmp_path / "genotype.json", tmp_path / "run"
+    record = json.loads(load("resnet50").to_json())
+    genotype.write_text(json.dumps(record))
+    assert train(scenes, out, "--network.genotype", str(genotype), "--epochs", "1").returncode == 0
+    genotype.write_text(json.dumps({**record, "topology": "figure"}))
+    before = checkpoints(out)
+    done = train(scenes, out, "--network.genotype", str(genotype), "--epochs", "1")
+    assert_refused(done, "genotype.topology: the run in --out was started with released, now it is figure", out, before)
+
+
 def test_a_checkpoint_of_another_layout_is_refused(scenes, copied):
     state = load_checkpoint(copied / "last.pt")
     del state["layout"]
@@ -282,10 +372,11 @@ def test_a_broken_picture_in_the_middle_of_an_epoch(scenes, finished, tmp_path):
     victim = loaders.training.dataset.pairs[list(loaders.batches)[3][0].index].image  # in the fourth of five batches
     content = victim.read_bytes()
     victim.write_bytes(content[:200])
-    done = train(root, out, "--save_every", "1")
-    assert done.returncode == 2
-    assert victim.name in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert load_checkpoint(out / "last.pt")["progress"]["step"] == 3
+    for _ in range(2):  # broken still: nothing changes
+        done = train(root, out, "--save_every", "99", "--log_every", "1")
+        assert done.returncode == 2
+        assert victim.name in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert load_checkpoint(out / "last.pt")["progress"]["step"] == 3, "three whole steps are kept"
     victim.write_bytes(content)  # mended: the run goes on as if nothing had been
     assert train(root, out, "--save_every", "1").returncode == 0
     ours, whole = (load_checkpoint(folder / "last.pt") for folder in (out, finished[0]))
@@ -300,6 +391,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(scenes, tmp_path):
     done = train(scenes, out, *rates, "--save_every", "1")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     step = int(done.stderr.split("the loss is not finite at step ")[1].split()[0])
-    assert "optim.lr" in done.stderr
-    assert set(load_checkpoint(out / "non_finite_batch.pt")) == {"image", "mask", "index"}
+    assert "another --out and a lower optim.lr" in done.stderr
+    assert set(load_checkpoint(out / "non_finite_batch.pt")) == {"image", "mask", "index", "weights"}
     assert load_checkpoint(out / "last.pt")["progress"]["step"] == step >= 1, "the state before that step is kept"

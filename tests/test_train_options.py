@@ -1,11 +1,16 @@
 """Options of train.py, each by what it does to a step."""
 
+import json
+import random
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import torch
+from safetensors import safe_open
 
 import train
 from data.synthetic import write_scenes
@@ -129,6 +134,47 @@ def test_synchronised_batchnorm_keeps_the_keys():
     synchronised = synchronise_batchnorm(network, Processes(0, 2, torch.device("cuda")))
     assert isinstance(synchronised[1], torch.nn.SyncBatchNorm)
     assert synchronised.state_dict().keys() == network.state_dict().keys()
+
+
+def test_synchronised_batchnorm_keeps_timms_activations():
+    encoder = timm.create_model("efficientnet_lite0", features_only=True)
+    images = torch.randn(1, 3, 64, 64)
+    expected = encoder.eval()(images)
+    synchronised = synchronise_batchnorm(encoder, Processes(0, 2, torch.device("cuda"))).eval()
+    for level, known in zip(synchronised(images), expected, strict=True):
+        torch.testing.assert_close(level, known)
+
+
+def test_a_frozen_stem_stays_frozen_where_batchnorm_is_synchronised(begin, monkeypatch):
+    # As on GPUs, which this machine may not have; the conversion itself needs none.
+    on_gpus = Processes(0, 2, torch.device("cuda"))
+    monkeypatch.setattr(train, "synchronise_batchnorm", lambda network, _: synchronise_batchnorm(network, on_gpus))
+    run = begin("--freeze_stem", "true", "--sync_batchnorm", "true")
+    network, frozen = run.network, run.frozen
+    norms = [module for part in frozen for module in part.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert norms and all(norm in list(network.modules()) for norm in norms)
+    assert not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+
+
+def test_a_resumed_run_draws_what_the_stopped_one_would_have(begin):
+    run = begin()
+    draw = lambda: (random.random(), np.random.random(), torch.rand(3).tolist())  # noqa: E731
+    draw()
+    train.train_step(run, next(iter(run.loaders.training)))
+    train.save(run)
+    expected = draw()
+    run.lock.close()
+    begin()
+    assert draw() == expected
+
+
+def test_without_held_out_pictures_no_score_is_made_up(begin):
+    run = begin("--data.held_out", "0", "--epochs", "1")
+    train.train_one_epoch(run, StopRequest())
+    train.finish_epoch(run)
+    assert run.progress.best_epoch == 1 and run.progress.best_scores == {}
+    with safe_open(run.config.out / "best.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["notes"])["held_out"] == {}
 
 
 def test_an_average_is_what_is_validated_and_kept(begin):

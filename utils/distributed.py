@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -162,7 +163,8 @@ def synchronise_batchnorm(network: nn.Module, processes: Processes) -> nn.Module
             f"sync_batchnorm: PyTorch's SyncBatchNorm computes on cuda alone, this run is on {processes.device.type}. "
             f"Set sync_batchnorm to false, or train on GPUs."
         )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network) if processes.world > 1 else network
+    # timm's, since PyTorch's would drop the activations that timm's BatchNorms carry.
+    return convert_sync_batchnorm(network) if processes.world > 1 else network
 
 
 def _take_one(iterator: Iterator[Item]) -> Iterator[Item]:

@@ -1,9 +1,12 @@
 """Files written whole or not at all: beside their place first, then renamed into it."""
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from utils.errors import UserError
 
@@ -23,7 +26,7 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
         keep: where to leave what stood at `path` before.
 
     Raises:
-        WriteError: if it cannot be written; what stood at `path` before is untouched.
+        WriteError: if it can't be written; what stood at `path` before is still there, or at `keep`.
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
@@ -36,11 +39,15 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
         part.replace(path)
         if durable and os.name == "posix":  # the names too: a folder is a file that can be synced
             _sync(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save reports a full disk as RuntimeError
+        reason = getattr(error, "strerror", None) or f"the write failed, {_free(path.parent)} MiB are free there"
         with suppress(OSError):  # where a file stands in the folder's place, there is nothing to clear away
             part.unlink()
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
-        raise WriteError(f"{path}: cannot be written ({reason}). Free space or choose another folder.") from error
+        raise WriteError(f"{path}: can't be written ({reason}). Free space or choose another folder.") from error
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free // 2**20
 
 
 def _sync(path: Path) -> None:

@@ -62,8 +62,8 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opti
         group = {"params": [], "lr": rate, "peak": rate, "weight_decay": decay, "encoder": encoder}
         groups.setdefault((encoder, decays), group)["params"].append(parameter)
     if config.name == "adamw":
-        return torch.optim.AdamW(list(groups.values()), foreach=True)
-    return torch.optim.SGD(list(groups.values()), momentum=config.momentum, nesterov=config.momentum > 0, foreach=True)
+        return torch.optim.AdamW(list(groups.values()), fused=True)
+    return torch.optim.SGD(list(groups.values()), momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
 
 
 def rate_factor(config: OptimConfig, epoch: int, batch: int, batches: int, epochs: int) -> float:

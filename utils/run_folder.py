@@ -1,5 +1,6 @@
 """The folder of a run belongs to one run at a time."""
 
+import errno
 import fcntl
 import os
 import platform
@@ -33,14 +34,21 @@ def claim(folder: Path) -> IO[str]:
         # A POSIX lock: unlike flock it is not handed on to the processes that read the data, which may live on for a
         # few seconds when the run is killed.
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise RunFolderError(f"{folder}: another run ({holder}) writes here. Stop it, or give another --out.") from None
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {platform.node()}\n")
-    lock.flush()
-    for part in folder.glob(".*.part.*"):
-        part.unlink()
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            message = f"another run ({holder}) writes here. Stop it, or give another --out."
+        else:
+            message = f"its file system has no locks ({error.strerror}). Give an --out on another one."
+        raise RunFolderError(f"{folder}: {message}") from None
+    try:
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}\n")
+        lock.flush()
+        for part in folder.glob(".*.part.*"):
+            part.unlink()
+    except OSError as error:
+        raise RunFolderError(f"{folder}: can't be written ({error.strerror}). Give another --out.") from None
     return lock

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ class RunLog:
         folder: `folder/tensorboard` gets event files, `folder/log.jsonl` a line an entry; None writes nothing, for
             processes that leave it to the first one.
         step: where a resumed run goes on; what either holds beyond it is dropped, since it will come again.
+
+    Raises:
+        LogError: if a file of the log can't be written, at any of the calls.
     """
 
     def __init__(self, folder: Path | None, step: int = 0) -> None:
@@ -36,35 +40,47 @@ class RunLog:
         if self._path.is_file():
             kept = [record for record in read_log(folder) if record["step"] <= step]
             replace_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
-        self._lines = self._path.open("a", encoding="utf-8")
+        with _told(folder / "tensorboard"):
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        with _told(self._path):
+            self._lines = self._path.open("a", encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers of one step."""
         if self._board is None:
             return
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with _told(self._path.with_name("tensorboard")):
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
         self._line({"step": step, "time": round(time.time(), 1), **values})
 
     def pictures(self, step: int, name: str, images: Tensor) -> None:
         """Logs pictures: (B, 3 or 1, H, W) in [0, 1]."""
         if self._board is not None:
-            self._board.add_images(name, images, step)
+            with _told(self._path.with_name("tensorboard")):
+                self._board.add_images(name, images, step)
 
     def close(self) -> None:
         """Flushes and closes both files."""
         for file in (self._board, self._lines):
             if file is not None:
-                file.close()
+                with _told(self._path):
+                    file.close()
 
     def _line(self, record: Mapping[str, Any]) -> None:
         assert self._lines is not None
-        try:
+        with _told(self._path):
             self._lines.write(json.dumps(record) + "\n")
             self._lines.flush()
-        except OSError as error:
-            raise LogError(f"{self._path}: can't be written ({error.strerror}). Free space and go on.") from None
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Inside, an error of the system is one of the log at this place."""
+    try:
+        yield
+    except OSError as error:
+        raise LogError(f"{path}: can't be written ({error.strerror}). Free space there, then go on.") from None
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

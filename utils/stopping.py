@@ -5,7 +5,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Remembers that SIGTERM or SIGINT came; from its making on neither ends the process.
+    """Remembers that SIGTERM or SIGINT came; from its making on neither ends the process, but a second Ctrl-C does.
 
     Attributes:
         requested: name of the signal, empty as long as none came.
@@ -18,3 +18,5 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,6 +8,7 @@ import math
 import random
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 
-LAST, PREVIOUS = "last.pt", "previous.pt"
+LAST, PREVIOUS, BROKEN = "last.pt", "previous.pt", "last.broken.pt"
 
 
 class StateError(UserError):
@@ -81,10 +82,11 @@ def load_newest(folder: Path, say: Callable[[str], object] = print) -> tuple[dic
 
     Args:
         folder: of the run.
-        say: gets a line for a broken one, which is passed over.
+        say: gets a line for a broken one, which is passed over and kept as `last.broken.pt`.
 
     Raises:
         CheckpointError: if there are checkpoints and none is whole.
+        StateError: if one can't be read.
     """
     errors: list[str] = []
     for path in (folder / LAST, folder / PREVIOUS):
@@ -92,7 +94,11 @@ def load_newest(folder: Path, say: Callable[[str], object] = print) -> tuple[dic
             continue
         try:
             _check_sums(path)
-            return load_checkpoint(path), path
+            state = load_checkpoint(path)
+            if errors:  # moved out of the way of the next save, which would put it in the whole one's place
+                with suppress(FileNotFoundError):  # another process of the run was first
+                    (folder / LAST).replace(folder / BROKEN)
+            return state, path
         except CheckpointError as error:
             errors.append(str(error))
             say(f"{path} is broken and passed over")
@@ -130,7 +136,11 @@ def _check_sums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError) as error:
         raise CheckpointError(f"{path}: truncated or no checkpoint ({error}).") from None
+    except OSError as error:
+        raise StateError(
+            f"{path}: can't be read ({error.strerror}). Make it readable, or give another --out."
+        ) from None
     if broken:
         raise CheckpointError(f"{path}: '{broken}' in it does not have its checksum.")

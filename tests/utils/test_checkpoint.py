@@ -136,5 +136,5 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(WriteError, match=r"run/last\.pt: cannot be written .* choose another folder"):
+    with pytest.raises(WriteError, match=r"run/last\.pt: can't be written .* choose another folder"):
         save_checkpoint(tmp_path / "run" / "last.pt", {})

@@ -1,6 +1,5 @@
 """Settings of a search, and what it trains on."""
 
-import hashlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.datasets import EpochBatches, PairLoader, SaliencyDataset, make_loader, split_pairs
+from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
 from data.layouts import Pair, find_pairs
 from data.synthetic import write_scenes
 from data.transforms import AugmentConfig, TrainTransform
@@ -117,7 +116,7 @@ class Halves(NamedTuple):
     Attributes:
         weights: batches that train the weights; `weight_batches` says where they stand.
         alphas: batches that the alphas are judged by; `alpha_batches` likewise.
-        pictures: counts and a digest of the names, for the checkpoint and the genotype's provenance.
+        pictures: counts and a fingerprint of the files, for the checkpoint and the genotype's provenance.
     """
 
     weights: PairLoader
@@ -149,7 +148,7 @@ def build_halves(config: SearchConfig, rank: int = 0, world: int = 1, pin: bool 
         loaders.append(make_loader(dataset, dealt, data.workers, pin))
         batches.append(dealt)
     pictures: dict[str, str | int] = {
-        "weights": len(halves[0]), "alphas": len(halves[1]), "names": _digest(halves[0], halves[1])
+        "weights": len(halves[0]), "alphas": len(halves[1]), "files": fingerprint(*halves)
     }  # fmt: skip
     return Halves(loaders[0], batches[0], loaders[1], batches[1], pictures)
 
@@ -190,8 +189,3 @@ def scenes_of(config: SearchConfig) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed here
         write_scenes(unfinished, config.data.scenes, config.data.size + 16, config.seed).rename(folder)
     return folder
-
-
-def _digest(*halves: list[Pair]) -> str:
-    names = "\n\n".join("\n".join(pair.name for pair in pairs) for pairs in halves)
-    return hashlib.sha256(names.encode()).hexdigest()[:16]
