@@ -20,7 +20,7 @@ lint: .venv/test-ready
 	$(BIN)/python -m pip install -q -r requirements.txt
 	touch $@
 
-.venv/test-ready: requirements-dev.txt requirements.txt
+.venv/test-ready: requirements-dev.txt requirements-deploy.txt requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
 	touch $@

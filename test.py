@@ -21,6 +21,7 @@ Exit code: 0 when all was done, 1 when some pictures failed (they are listed), 2
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import sys
@@ -41,6 +42,7 @@ from utils.checkpoint import LoadedNetwork, load_network
 from utils.device import banner, choose_device, keep_memory
 from utils.distributed import Processes, join
 from utils.engines import EngineName, EnginePrecision
+from utils.engines.base import installed
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.jobs import Job, Task, benchmark_job, check_places, folder_job
@@ -50,7 +52,7 @@ from utils.metrics import DatasetScores, score_maps, usable_cores
 from utils.named import named_folders
 from utils.pictures import SheetRow, contact_sheet
 from utils.pipeline import Failure
-from utils.resume import check_same_run, unfinished
+from utils.resume import check_same_run, remove_outputs, unfinished
 from utils.score_files import write_csv
 from utils.tables import aligned, markdown, score_table
 from utils.video import make_video
@@ -61,6 +63,7 @@ SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
 SHEET_PICTURES = 12
 CALIBRATION_PICTURES = 100
 WORKERS = min(4, usable_cores())  # threads that read, and as many that write
+ENGINES = ("openvino", "onnxruntime", "nncf")
 VERSIONS = ("torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pillow", "pysodmetrics")
 
 
@@ -82,7 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     processes = join(choose_device(options.device))
     try:
-        clip, jobs, predictor, conditions = processes.together(lambda: prepare(options, processes))
+        clip, jobs, loaded = processes.together(lambda: find(options, processes))
+        # The first converts and chooses an engine undisturbed; the others find its choice and the converted network.
+        predictor = processes.first_before_others(lambda: build(options, loaded, jobs, processes))
+        conditions = processes.together(lambda: open_run(options, loaded, predictor, jobs, processes))
         if clip is not None:
             return film(predictor, clip, options, conditions)
         maker = MapMaker(predictor, options.out, drawn(options), options.batch, WORKERS)
@@ -100,27 +106,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return report(results, Path(options.weights).stem, options.out)
 
 
-def prepare(
-    options: argparse.Namespace, processes: Processes
-) -> tuple[Clip | None, list[Job], Predictor, dict[str, Any]]:
-    """The video or the jobs, the predictor, and the conditions of the run, which are printed and written."""
+def find(options: argparse.Namespace, processes: Processes) -> tuple[Clip | None, list[Job], LoadedNetwork]:
+    """The video or the jobs, and the network."""
     clip = None if options.video is None else Clip(options.video)
     jobs = find_jobs(options) if clip is None else []
     check_places(jobs, options.out)
     if clip is not None and processes.world > 1:
         raise UserError("--video: frames can't be shared out over processes. Start it without torchrun.")
-    loaded = load_network(options.weights)
+    if options.calibration is not None and options.precision != "int8":
+        raise UserError("--calibration: only --precision int8 is calibrated. Leave it out, or ask for int8.")
+    return clip, jobs, load_network(options.weights)
+
+
+def build(options: argparse.Namespace, loaded: LoadedNetwork, jobs: Sequence[Job], processes: Processes) -> Predictor:
+    """The predictor, on the engine that was asked for."""
     pictures = [task.image for job in jobs for task in job.tasks]
     streams = streams_for(-(-len(pictures) // processes.world) if jobs else options.batch * torch.get_num_threads(),
                           options.batch)  # fmt: skip
     predictor = Predictor.from_loaded(
         loaded, processes.device, options.precision, options.size, options.engine,
-        typical(options, pictures), streams, options.flip, options.compile,
+        readable(typical(options, jobs)), streams, options.flip, options.compile,
     )  # fmt: skip
     keep_memory()
-    conditions = describe(loaded, predictor, options.batch)
+    return predictor
+
+
+def open_run(
+    options: argparse.Namespace, loaded: LoadedNetwork, predictor: Predictor, jobs: Sequence[Job], processes: Processes
+) -> dict[str, Any]:
+    """The conditions of the run, which are printed and written; what is not to be gone on with is removed."""
+    conditions = describe(loaded, predictor, options.batch, typical(options, jobs))
     if options.resume:
         check_same_run(options.out, conditions)
+    elif processes.first:
+        for job in jobs:
+            remove_outputs(job.tasks, options.out, ["maps", *drawn(options)])
     shared = f" | {processes.world} processes" if processes.world > 1 else ""
     processes.say(
         f"{loaded.source.stem} | {loaded.config.encoder} | {predictor.size} x {predictor.size} | "
@@ -129,17 +149,21 @@ def prepare(
     )
     if processes.first:
         write_json(options.out, {**conditions, "jobs": []})  # what `--resume` compares with
-    return clip, jobs, predictor, conditions
+    return conditions
 
 
-def typical(options: argparse.Namespace, pictures: Sequence[Path]) -> Iterator[Pixels]:
+def typical(options: argparse.Namespace, jobs: Sequence[Job]) -> list[Path]:
     """Pictures that int8 is calibrated on: some from all over `--calibration`, or over the run itself."""
     if options.precision != "int8":
-        return
-    if options.calibration is not None:
-        pictures = [task.image for task in folder_job(options.calibration).tasks]
-    step = max(1, -(-len(pictures) // CALIBRATION_PICTURES))
-    for path in pictures[::step]:
+        return []
+    chosen = jobs if options.calibration is None else [folder_job(options.calibration)]
+    pictures = [task.image for job in chosen for task in job.tasks]
+    return pictures[:: max(1, -(-len(pictures) // CALIBRATION_PICTURES))]
+
+
+def readable(pictures: Sequence[Path]) -> Iterator[Pixels]:
+    """Those that can be read."""
+    for path in pictures:
         with suppress(ImageReadError):  # the run itself will tell
             yield read_image(path)
 
@@ -280,8 +304,10 @@ def film(predictor: Predictor, clip: Clip, options: argparse.Namespace, conditio
     return 1 if result.problems else 0
 
 
-def describe(loaded: LoadedNetwork, predictor: Predictor, batch: int) -> dict[str, Any]:
+def describe(loaded: LoadedNetwork, predictor: Predictor, batch: int, calibration: Sequence[Path]) -> dict[str, Any]:
     """All that results depend on, for `results.json`."""
+    sizes = "".join(f"{path.name} {path.stat().st_size}\n" for path in calibration)
+    packages = [*VERSIONS, *(name for name in ENGINES if installed(name))]
     return {
         "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
         "size": predictor.size,
@@ -289,9 +315,11 @@ def describe(loaded: LoadedNetwork, predictor: Predictor, batch: int) -> dict[st
         "device": banner(predictor.device, predictor.precision),
         "engine": predictor.engine.name,
         "precision": predictor.precision,
+        "reason": predictor.engine.reason,
+        "calibration": hashlib.sha256(sizes.encode()).hexdigest()[:16] if calibration else None,
         "flip": predictor.flip,
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }
 
 

@@ -3,8 +3,8 @@
     python benchmarks/networks.py
 
 Counted by torch.utils.flop_counter over one forward pass: convolutions and linear layers, two floating-point operations
-a multiply-accumulate. As trained with all three heads, folded with the one that is read. Prints a table; the last line
-is JSON.
+a multiply-accumulate. As trained with all three heads, folded with the one that is read. Writes networks.md; the last
+line is JSON.
 """
 
 import json
@@ -20,22 +20,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from net.auto_msfnet import NetworkConfig, build_network
 from net.deploy import fold
 from utils.checkpoint import load_network, shipped
+from utils.files import replace_text
 
 PUBLISHED = ("resnet50", "vgg16")
 PUBLISHED_SIZE = 256  # paper, Figure 2
 
 
 def main() -> int:
-    """Prints one row a network."""
+    """Writes one row a network."""
     networks = {name: (build_network(NetworkConfig(name, name)), PUBLISHED_SIZE) for name in PUBLISHED}
     networks |= {name: (loaded.network, loaded.size) for name in shipped() for loaded in [load_network(name)]}
     record: dict[str, dict[str, float]] = {}
-    print("| network | pixels | parameters | GMAC | folded |\n| --- | --- | --- | --- | --- |")
+    lines = [
+        "# Size of the networks", "",
+        "`python benchmarks/networks.py`: parameters as trained; multiply-accumulates of one picture in billions, as "
+        "trained and folded for inference.", "",
+        "| network | pixels | parameters | GMAC | folded |", "| --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
     for name, (network, size) in networks.items():
         parameters, gmac = sum(p.numel() for p in network.parameters()), count_gmac(network, size)
         folded = count_gmac(fold(network.eval(), size), size)
-        print(f"| {name} | {size} | {parameters:,} | {gmac:.2f} | {folded:.2f} |")
+        lines.append(f"| {name} | {size} | {parameters:,} | {gmac:.2f} | {folded:.2f} |")
         record[name] = {"pixels": size, "parameters": parameters, "gmac": round(gmac, 3), "folded": round(folded, 3)}
+    replace_text(Path(__file__).with_suffix(".md"), "\n".join(lines) + "\n")
+    print("\n".join(lines))
     print(json.dumps(record))
     return 0
 

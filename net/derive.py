@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
 from net.mixture import SpaceError
@@ -25,15 +26,24 @@ def derive(network: SuperNet, space: SpaceConfig, provenance: Mapping[str, Any] 
         space: what it was built from.
         provenance: for the reader; the weight of each chosen operation is added.
     """
-    weights = {edge: mixture.weights().detach() for edge, mixture in network.mixtures()}
+    return strongest(network.probabilities().detach().cpu(), space, provenance)
 
-    def strongest(edge: Edge, names: Sequence[str]) -> str:
-        return max(names, key=lambda name: weights[edge][space.operations.index(name)].item())
 
-    genotype = _choose(space, strongest)
-    chosen = [weights[edge][space.operations.index(name)].item() for edge, name in operations_of(genotype)]
-    notes = {**(provenance or {}), "weights": [round(weight, 4) for weight in chosen]}
-    return Genotype(genotype.cells, genotype.topology, notes)
+def strongest(weights: Tensor, space: SpaceConfig, provenance: Mapping[str, Any] | None = None) -> Genotype:
+    """The operation of greatest weight on every edge, see `derive`.
+
+    Args:
+        weights: (31, number of operations), in the order of `SuperNet.mixtures`. The mean of those of several searches
+            gives the cells that they agree on most: what differs from seed to seed averages out.
+        space: what was searched.
+        provenance: as for `derive`.
+    """
+    edges = [edge for edge, _ in operations_of(_choose(space, lambda edge, names: names[0]))]
+    rows = dict(zip(edges, weights.tolist(), strict=True))
+    weight_of = lambda edge, name: rows[edge][space.operations.index(name)]  # noqa: E731
+    genotype = _choose(space, lambda edge, names: max(names, key=lambda name: weight_of(edge, name)))
+    chosen = [round(weight_of(edge, name), 4) for edge, name in operations_of(genotype)]
+    return Genotype(genotype.cells, genotype.topology, {**(provenance or {}), "weights": chosen})
 
 
 def random_genotype(space: SpaceConfig, seed: int) -> Genotype:

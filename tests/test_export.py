@@ -162,7 +162,7 @@ def test_files_that_cannot_be_opened(make, tmp_path):
          "--precision bf16: a file for onnxruntime has fp32, int8"),
         (["--engine", "openvino", "--precision", "int8"], ("openvino",), "calibrated on pictures. Give some of yours"),
         (["--engine", "torch", "--out", "{tmp}/a.onnx"], (), r"a\.onnx: a file for torch ends in \.pt2"),
-        (["--engine", "torch", "--out", "{tmp}/file/a.pt2"], (), "cannot be written there"),
+        (["--engine", "torch", "--out", "{tmp}/file/a.pt2"], (), "can't be written there"),
         (["--engine", "torch", "--images", "{tmp}/none"], (), "no such file or folder"),
     ],
 )  # fmt: skip

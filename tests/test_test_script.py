@@ -344,6 +344,26 @@ def test_resume_makes_only_what_is_missing(run, photos, capsys):
         run("--images", photos, "--resume", "--size", "96")
 
 
+def test_resume_takes_no_map_of_other_settings(run, script, photos, monkeypatch, capsys):
+    """A run over the maps of another one is killed; what it had not made yet must not count as its own."""
+    assert run("--images", photos, "--size", "96") == 0
+    monkeypatch.setattr(script.MapMaker, "make", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run("--images", photos)
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert run("--images", photos, "--resume") == 0
+    assert "were there before" not in capsys.readouterr().out
+    resumed = {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")}
+    assert run("--images", photos) == 0
+    assert {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")} == resumed
+
+
+def test_calibration_is_of_int8(run, photos):
+    with pytest.raises(UserError, match="--calibration: only --precision int8 is calibrated"):
+        run("--images", photos, "--calibration", photos)
+
+
 def test_resume_after_a_kill(run, script, photos, monkeypatch):
     """A run that ends in the middle leaves whole maps and a record, with which the next one goes on."""
 

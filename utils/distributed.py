@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from timm.layers import convert_sync_batchnorm
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -92,6 +92,14 @@ class Processes:
             error = caught
         self.agree(error)
         return result  # pyright: ignore[reportReturnType]  # None only if Item is
+
+    def first_before_others(self, work: Callable[[], Item]) -> Item:
+        """Does the work in the first process, then in the others, which find what it left on the disk."""
+        if self.world == 1:
+            return work()
+        made = self.together(lambda: work() if self.first else None)
+        rest = self.together(lambda: None if self.first else work())
+        return made if self.first else rest  # pyright: ignore[reportReturnType]
 
     def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
         """Items as they come, as long as no process fails to get its next one, see `agree`."""

@@ -10,7 +10,7 @@ from utils.jobs import Task
 
 _START = b"\x89PNG\r\n\x1a\n"
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_SAME = ("weights", "size", "engine", "precision", "flip")
+_SAME = ("weights", "size", "engine", "precision", "calibration", "flip")
 
 
 class ResumeError(UserError):
@@ -48,6 +48,13 @@ def check_same_run(out: Path, conditions: Mapping[str, Any]) -> None:
 def unfinished(tasks: Sequence[Task], out: Path, kinds: Sequence[str]) -> list[Task]:
     """The tasks of which an output is missing or not whole; `kinds` are the folders that they are written to."""
     return [task for task in tasks if not all(is_whole_png(task.output(out, kind)) for kind in kinds)]
+
+
+def remove_outputs(tasks: Sequence[Task], out: Path, kinds: Sequence[str]) -> None:
+    """Removes what an earlier run wrote for these tasks, so that a later `--resume` can't take it for this run's."""
+    for task in tasks:
+        for kind in kinds:
+            task.output(out, kind).unlink(missing_ok=True)
 
 
 def is_whole_png(path: Path) -> bool:

@@ -1,5 +1,7 @@
 """A folded network gives the map of the network it was made from, for every genotype, encoder and size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,6 +143,22 @@ def test_published_networks_keep_their_maps_on_photographs_for_fewer_operations(
     image = prepare_image(read_image(root / "data" / "samples" / "cat.jpg"), 128)[None]
     assert largest_difference(network, image) < 1e-4
     assert operations_of(fold(network, 128), image) < 0.96 * operations_of(network, image)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize(("name", "size"), [("resnet50", (97, 130)), ("vgg16", (97, 130)), ("lite", (256, 256)),
+                                            ("lite", (255, 193))])  # fmt: skip
+def test_whole_networks_keep_their_maps_at_odd_sizes_in_both_topologies(name, size, topology, root):
+    if name == "lite":
+        shipped = load_network("lite").network
+        network = AutoMSFNet(shipped.encoder, replace(shipped.genotype, topology=topology), 64).eval()
+        network.load_state_dict(shipped.state_dict())
+    else:
+        torch.manual_seed(0)
+        network = lived_in(AutoMSFNet(encoders.build(name), replace(load(name), topology=topology), 128))
+    image = prepare_image(read_image(root / "data" / "samples" / "cat.jpg"), 256)[None, :, : size[0], : size[1]]
+    assert largest_difference(network, image) < 1e-4
 
 
 def test_real_photographs_of_the_benchmarks(shared, tiny_loaded):

@@ -6,7 +6,7 @@ import torch
 
 from net import operations
 from net.auto_msfnet import AutoMSFNet
-from net.derive import derive, discretise, operations_of, random_genotype
+from net.derive import derive, discretise, operations_of, random_genotype, strongest
 from net.mixture import SpaceError, use_batch_statistics
 from net.supernet import PAPER_SPACE, SpaceConfig, build_supernet
 
@@ -79,6 +79,18 @@ def test_one_hot_it_is_the_derived_network():
     image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     for one, other in zip(network(image), derived(image), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_several_searches_together_choose_what_they_agree_on():
+    """Two of three prefer conv_3x3 a little, one something else strongly: the mean decides, edge by edge."""
+    tables = torch.full((3, 31, len(PAPER_SPACE)), 0.05)
+    tables[:, :, PAPER_SPACE.index("conv_3x3")] = torch.tensor([0.4, 0.4, 0.1])[:, None]
+    tables[2, :, PAPER_SPACE.index("skip_connect")] = 0.6
+    tables[2, 0, PAPER_SPACE.index("skip_connect")] = 0.9
+    genotype = strongest(tables.mean(0), SMALL, {"seeds": [0, 1, 2]})
+    names = [name for _, name in operations_of(genotype)]
+    assert names == ["skip_connect", *["conv_3x3"] * 30]
+    assert genotype.provenance == {"seeds": [0, 1, 2], "weights": [0.3333, *[0.3] * 30]}
 
 
 def test_derivation_takes_the_strongest_but_none():

@@ -51,6 +51,7 @@ def test_every_output_must_be_there(tmp_path, whole):
     ("changed", "message"),
     [
         ({"size": 224}, "made with size 256, this run has 224"),
+        ({"calibration": "0123"}, "made with calibration None, this run has 0123"),
         ({"precision": "bf16"}, "made with precision fp32, this run has bf16"),
         ({"engine": "openvino"}, "made with engine torch, this run has openvino"),
         ({"weights": {"file": "b.pt", "sha256": "1" * 64}}, r"weights a\.pt \(0{12}\), this run has b\.pt \(1{12}\)"),

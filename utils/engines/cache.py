@@ -8,12 +8,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import net
 
-_FOLDING = ("algebra", "auto_msfnet", "deploy", "encoder", "folding", "fusion_cell", "graph_builder", "operations")
+_SOURCES = (Path(net.__file__).parent, Path(__file__).parent)
 
 
 def folder() -> Path:
@@ -25,10 +25,10 @@ def folder() -> Path:
 
 
 def key(*parts: object) -> str:
-    """A name for what is made from these parts by the present version of the folding."""
+    """A name for what is made from these parts by the present version of the networks and engines."""
     digest = hashlib.sha256(repr(parts).encode())
-    for name in _FOLDING:
-        digest.update((Path(net.__file__).parent / f"{name}.py").read_bytes())
+    for source in (path for folder in _SOURCES for path in sorted(folder.glob("*.py"))):
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:24]
 
 
@@ -40,15 +40,16 @@ def digest(arrays: Iterable[bytes]) -> str:
     return total.hexdigest()[:24]
 
 
-def cached(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder of that name; made by calling `make` with an empty folder if it is not there yet.
+def cached(name: str, make: Callable[[Path], None], files: Sequence[str]) -> Path:
+    """The folder of that name; made by calling `make` with an empty folder if it lacks one of these files.
 
     Two processes may make the same at once: the first to finish wins. Where the cache can't be written, the folder is
     a temporary one.
     """
     kept = folder() / name
-    if kept.is_dir():
+    if all((kept / file).is_file() for file in files):
         return kept
+    shutil.rmtree(kept, ignore_errors=True)  # somebody deleted a part of it
     try:
         folder().mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder()))

@@ -114,7 +114,7 @@ def _remembered(wanted: _Wanted) -> Engine:
     pictures = cache.digest(image.contiguous().numpy().tobytes() for image in wanted.calibration)
     machine = (banner(_CPU, wanted.precision), wanted.streams, TOLERANCE)
     name = cache.key("choice", wanted.loaded.sha256, wanted.size, pictures, packages, machine)
-    folder = cache.cached(name, choose)
+    folder = cache.cached(name, choose, ["choice.json"])
     if made:
         return made[0]
     record = json.loads((folder / "choice.json").read_text(encoding="utf-8"))
@@ -129,7 +129,8 @@ def _fastest(wanted: _Wanted) -> Engine:
     optional: tuple[EngineName, ...] = ("openvino", "onnxruntime")
     names: list[EngineName] = ["torch", *(name for name in optional if installed(name))]
     bar = tqdm(names, desc="trying engines, once for this network", unit="engine", disable=None, leave=False)
-    trials = [trial for name in bar for trial in _trials(wanted, name, images, truth)]
+    failed: list[str] = []
+    trials = [trial for name in bar for trial in _trials(wanted, name, images, truth, failed)]
     good = sorted((t for t in trials if t.difference <= TOLERANCE), key=lambda trial: trial.milliseconds)
     if not trials:
         raise EngineError(f"--precision {wanted.precision}: none of {', '.join(names)} has it here. Use auto or fp32.")
@@ -139,14 +140,17 @@ def _fastest(wanted: _Wanted) -> Engine:
             f"--precision {wanted.precision}: the maps differ from float32's by {best.difference:.4f} on average, more "
             f"than {TOLERANCE:.4f}. Name the engine to take it nevertheless (--engine {best.engine.name}), or use auto."
         )
-    chosen, others = good[0], [str(trial) for trial in trials if trial is not good[0]]
+    chosen, others = good[0], [*(str(trial) for trial in trials if trial is not good[0]), *failed]
     beside = f" ({', '.join(others)})" if others else ""
     reason = f"{chosen.milliseconds:.1f} ms a picture here{beside}, maps within {chosen.difference:.5f} of float32's"
     return _because(chosen.engine, reason)
 
 
-def _trials(wanted: _Wanted, name: EngineName, images: Tensor, truth: Tensor) -> list[_Trial]:
-    """An engine at its fastest; in float32 too if its maps do not hold there and the precision is left open."""
+def _trials(wanted: _Wanted, name: EngineName, images: Tensor, truth: Tensor, failed: list[str]) -> list[_Trial]:
+    """An engine at its fastest; in float32 too if its maps do not hold there and the precision is left open.
+
+    An optional engine that fails, whatever its library raises, is left out; `failed` gets a clause that says so.
+    """
     try:
         trial = _try(wanted.build(name, wanted.precision), images, truth)
         if trial.difference > TOLERANCE and wanted.precision == "auto":
@@ -154,6 +158,11 @@ def _trials(wanted: _Wanted, name: EngineName, images: Tensor, truth: Tensor) ->
     except (EngineError, DeviceError):
         if wanted.precision == "int8" and not wanted.calibration:
             raise
+        return []
+    except Exception as error:
+        if name == "torch":
+            raise
+        failed.append(f"{name} failed: {(str(error).splitlines() or [type(error).__name__])[0][:80]}")
         return []
     return [trial]
 

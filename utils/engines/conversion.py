@@ -86,25 +86,26 @@ def converted(
         EngineError: if int8 has no pictures, or NNCF is not installed.
     """
     plain = cache.key(*parts)
-    source = cache.cached(plain, lambda folder: convert(folder / name)) / name
+    files = [name, str(Path(name).with_suffix(".bin"))] if name.endswith(".xml") else [name]
+    source = cache.cached(plain, lambda folder: convert(folder / name), files) / name
     if calibration is None:
         return source
     check_samples(calibration, "--precision int8")
     require("nncf", "--precision int8")
     pictures = cache.digest(image.contiguous().numpy().tobytes() for image in calibration)
     quantised = cache.key(plain, pictures, version("nncf"))
-    return cache.cached(quantised, lambda folder: quantise_file(source, folder / name)) / name
+    return cache.cached(quantised, lambda folder: quantise_file(source, folder / name), files) / name
 
 
 def check_samples(samples: Sequence[object], wanted: str) -> None:
     """Raises EngineError if there is nothing to calibrate on; `wanted` is the option as the user gave it."""
     if not samples:
         raise EngineError(
-            f"{wanted}: int8 is calibrated on pictures, and there are none. Give a folder of photographs."
+            f"{wanted}: int8 is calibrated on pictures, and there are none. Give a folder: --calibration DIR."
         )
 
 
-def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
+def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[Any], Any] | None = None) -> Any:
     """Post-training quantisation to int8, by NNCF.
 
     Convolutions to a single channel, the logits' own and the spatial attention's, stay in floating point: they cost
@@ -114,6 +115,7 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
         model: an openvino.Model or onnx.ModelProto.
         samples: what the model takes, one a picture: arrays, or dictionaries of them by the input's name.
         wanted: the option that asked for it, as the user gave it.
+        read: makes of one of the samples what the model takes, when it is needed: large ones need not all be in memory.
 
     Raises:
         EngineError: if there are no samples, or NNCF is not installed.
@@ -123,7 +125,7 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str) -> Any:
     with _quiet():
         return nncf.quantize(
             model,
-            nncf.Dataset(list(samples)),
+            nncf.Dataset(list(samples), read),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=min(len(samples), _CALIBRATION),
             ignored_scope=nncf.IgnoredScope(names=_single_channel_convolutions(model)),

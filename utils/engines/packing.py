@@ -40,7 +40,7 @@ def pack(network: fx.GraphModule, example: Tensor) -> fx.GraphModule:
     network = copy.deepcopy(network)
     ShapeProp(network).propagate(example)
     for node in list(network.graph.nodes):
-        if node.op == "call_module" and type(network.get_submodule(node.target)) is nn.Conv2d:
+        if node.op == "call_module" and _packable(network.get_submodule(node.target)):
             _pack_one(network, node)
     network.graph.eliminate_dead_code()
     network.delete_all_unused_submodules()
@@ -93,10 +93,21 @@ class NarrowConv(nn.Module):
         return F.fold(parts, x.shape[-2:], self.side, padding=self.side // 2) + self.bias
 
 
+def _packable(module: nn.Module) -> bool:
+    """Whether a module is a convolution that oneDNN's operators compute as PyTorch does."""
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def _keeps_size(conv: nn.Conv2d) -> bool:
+    side, other = conv.kernel_size
+    plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+    return plain and side == other and side % 2 == 1 and conv.padding == (side // 2,) * 2
+
+
 def _pack_one(network: fx.GraphModule, node: fx.Node) -> None:
     conv = network.get_submodule(str(node.target))
     assert isinstance(conv, nn.Conv2d)
-    if conv.out_channels == 1 and conv.in_channels > 16 and conv.stride == (1, 1) and conv.dilation == (1, 1):
+    if conv.out_channels == 1 and conv.in_channels > 16 and _keeps_size(conv):
         network.set_submodule(str(node.target), NarrowConv(conv))
         return
     last, other = _added(node)

@@ -9,29 +9,35 @@ again, so the same command goes on after a stop. Into `--out` go genotypes/, the
 compare.png/.svg, the last four anew after every run.
 """
 
+import hashlib
 import json
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+import yaml
 from tqdm import tqdm
 
 from data.image_io import read_mask
 from data.layouts import Pair, find_pairs
-from net.derive import check_genotype, random_genotype
-from net.genotype import load
+from net.derive import check_genotype, random_genotype, strongest
+from net.genotype import Genotype, load
 from net.predictor import Predictor, to_8bit
 from net.supernet import SpaceConfig
+from utils.checkpoint import load_checkpoint
 from utils.config import parse
 from utils.files import replace_text
-from utils.metrics import score_pair
+from utils.metrics import score_pair, usable_cores
 from utils.search.config import SearchConfig, SearchError
-from utils.search.results import RANDOM, Result, size_of, write_results
+from utils.search.results import RANDOM, Result, read_results, size_of, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 HELD_OUT = "held-out"
@@ -53,6 +59,10 @@ class CompareConfig:
         random_seeds: one random genotype for each.
         published: names of published genotypes.
         train_seeds: one training for each, of every genotype.
+        consensus: names of variants whose searches also vote together: one genotype from the mean of their weights,
+            in a group of its own.
+        earlier: compare.json of a comparison with the same pictures and budget, whose results are reported beside.
+        jobs: searches, and trainings, that run side by side, each with its share of the cores.
         encoder_weights: for search.py and train.py.
         out: folder of the comparison.
     """
@@ -68,8 +78,18 @@ class CompareConfig:
     random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     published: list[str] = field(default_factory=lambda: ["resnet50"])
     train_seeds: list[int] = field(default_factory=lambda: [0, 1])
+    consensus: list[str] = field(default_factory=list)
+    earlier: Path | None = None
+    jobs: int = 1
     encoder_weights: str = "imagenet"
     out: Path = Path("runs/compare")
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.consensus if name not in self.variants]
+        if unknown:
+            raise SearchError(f"consensus: '{unknown[0]}' is none of the variants ({', '.join(self.variants)}).")
+        if self.jobs < 1:
+            raise SearchError(f"jobs: {self.jobs}, expected 1 or more.")
 
 
 class Candidate(NamedTuple):
@@ -92,12 +112,15 @@ def main(arguments: Sequence[str]) -> int:
     config = parse(CompareConfig, "Compare searched, published and random cells.", arguments)
     sets = draw_sets(config)
     space = parse(SearchConfig, "", ["--config", str(config.search)]).space
-    results: list[Result] = []
+    budget = budget_of(config, sets)
+    results = [] if config.earlier is None else read_results(config.earlier, budget)
     candidates = list(find_candidates(config, sets, space))
-    runs = [(seed, candidate) for seed in config.train_seeds for candidate in candidates]
-    for seed, candidate in tqdm(runs, "train and score", unit="run", disable=None):
-        results.append(train_and_score(config, sets, space, candidate, seed))
-        write_results(config.out, results, [HELD_OUT, *config.benchmarks], describe(config))
+    runs = [(candidate, seed) for seed in config.train_seeds for candidate in candidates]
+    with ThreadPoolExecutor(config.jobs) as threads:
+        done = threads.map(lambda run: train_and_score(config, sets, space, *run), runs)
+        for result in tqdm(done, "train and score", len(runs), unit="run", disable=None):
+            results.append(result)
+            write_results(config.out, results, [HELD_OUT, *config.benchmarks], describe(config), budget)
     print(f"{config.out / 'compare.md'}, compare.json, compare.png")
     return 0
 
@@ -123,6 +146,15 @@ def draw_sets(config: CompareConfig) -> Sets:
     return Sets(listed, {HELD_OUT: sorted(drawn[config.pictures :]), **benchmarks})
 
 
+def budget_of(config: CompareConfig, sets: Sets) -> dict[str, Any]:
+    """What two comparisons must have in common for their results to stand side by side."""
+    held_out = "\n".join(pair.name for pair in sets.scored[HELD_OUT])
+    recipe = yaml.safe_load(config.train.read_text("utf-8"))
+    return {
+        "pictures": config.pictures, "held_out": hashlib.sha256(held_out.encode()).hexdigest()[:16], "recipe": recipe
+    }  # fmt: skip
+
+
 def find_candidates(config: CompareConfig, sets: Sets, space: SpaceConfig) -> Sequence[Candidate]:
     """Published, random and searched genotypes, the last after searching for them; all as files below `--out`.
 
@@ -135,18 +167,36 @@ def find_candidates(config: CompareConfig, sets: Sets, space: SpaceConfig) -> Se
     for seed in config.random_seeds:
         genotype = random_genotype(space, seed)
         found.append(Candidate(RANDOM, str(seed), _keep(config, f"random_{seed}", genotype.to_json())))
-    for variant, arguments in config.variants.items():
-        for seed in config.search_seeds:
-            folder = config.out / "searches" / f"{variant}_{seed}"
-            run_once(folder, [
-                "search.py", "--config", str(config.search), "--data.root", str(config.data), "--data.list_file",
-                str(sets.training), "--encoder_weights", config.encoder_weights, "--seed", str(seed), "--out",
-                str(folder), *shlex.split(arguments),
-            ])  # fmt: skip
-            path = folder / "genotype.json"
-            check_genotype(load(path), space, str(path))
-            found.append(Candidate(variant, str(seed), _keep(config, f"{variant}_{seed}", path.read_text("utf-8"))))
+    wanted = [(variant, seed) for variant in config.variants for seed in config.search_seeds]
+    with ThreadPoolExecutor(config.jobs) as threads:
+        searched = threads.map(lambda one: search_once(config, sets, *one), wanted)
+        folders = dict(zip(wanted, tqdm(searched, "search", len(wanted), unit="run", disable=None), strict=True))
+    for (variant, seed), folder in folders.items():
+        path = folder / "genotype.json"
+        check_genotype(load(path), space, str(path))
+        found.append(Candidate(variant, str(seed), _keep(config, f"{variant}_{seed}", path.read_text("utf-8"))))
+    for variant in config.consensus:
+        genotype = vote([folders[variant, seed] for seed in config.search_seeds], space)
+        name = f"{variant}-consensus"
+        found.append(Candidate(name, "0", _keep(config, name, genotype.to_json())))
     return found
+
+
+def search_once(config: CompareConfig, sets: Sets, variant: str, seed: int) -> Path:
+    """Runs one search, unless it is done; returns its folder."""
+    folder = config.out / "searches" / f"{variant}_{seed}"
+    run_once(folder, [
+        "search.py", "--config", str(config.search), "--data.root", str(config.data), "--data.list_file",
+        str(sets.training), "--encoder_weights", config.encoder_weights, "--seed", str(seed), "--out",
+        str(folder), *shlex.split(config.variants[variant]),
+    ], config.jobs)  # fmt: skip
+    return folder
+
+
+def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:
+    """The genotype of the mean weights that finished searches of one space ended with."""
+    tables = [load_checkpoint(folder / "last.pt")["history"][-1]["probabilities"] for folder in searches]
+    return strongest(torch.tensor(tables).mean(0), space, {"mean of": [folder.name for folder in searches]})
 
 
 def train_and_score(config: CompareConfig, sets: Sets, space: SpaceConfig, candidate: Candidate, seed: int) -> Result:
@@ -157,7 +207,7 @@ def train_and_score(config: CompareConfig, sets: Sets, space: SpaceConfig, candi
         str(sets.training), "--data.held_out", "0", "--network.encoder", space.encoder, "--network.channels",
         str(space.channels), "--network.genotype", str(candidate.genotype), "--encoder_weights",
         config.encoder_weights, "--seed", str(seed), "--out", str(folder),
-    ])  # fmt: skip
+    ], config.jobs)  # fmt: skip
     weights, path = folder / "best.safetensors", folder / "scores.json"
     scores: dict[str, dict[str, float]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     missing = [name for name in sets.scored if name not in scores]
@@ -179,8 +229,13 @@ def score(predictor: Predictor, pairs: Sequence[Pair], title: str) -> dict[str, 
     return {**means, "maxf": float(np.mean([one.curves[2] for one in found], axis=0).max())}  # (256,) F by threshold
 
 
-def run_once(folder: Path, command: Sequence[str]) -> None:
+def run_once(folder: Path, command: Sequence[str], jobs: int = 1) -> None:
     """Runs a script of this project unless the folder says that this very run is finished.
+
+    Args:
+        folder: of the run.
+        command: the script and its arguments.
+        jobs: how many run at once and share the cores.
 
     Raises:
         SearchError: if it fails, or the folder holds another run.
@@ -196,10 +251,12 @@ def run_once(folder: Path, command: Sequence[str]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
+    shared = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} if jobs > 1 else {}
     with output.open("a", encoding="utf-8") as stream:
         code = subprocess.run(
-            [sys.executable, str(ROOT / command[0]), *command[1:]], stdout=stream, stderr=stream, check=False
-        ).returncode
+            [sys.executable, str(ROOT / command[0]), *command[1:]], stdout=stream, stderr=stream, check=False,
+            env={**os.environ, **shared},
+        ).returncode  # fmt: skip
     if code:
         last = (output.read_text("utf-8").strip().splitlines() or ["no output"])[-1]
         raise SearchError(f"{folder}: {command[0]} ended with code {code}: {last}. All it said is in {output}.")
@@ -212,6 +269,7 @@ def describe(config: CompareConfig) -> str:
         f"{config.pictures} pictures of {config.data.name} to search and train on, {config.held_out} others held out; "
         f"settings: {config.search.name}, {config.train.name}; training seeds "
         f"{', '.join(map(str, config.train_seeds))}. "
+        + (f"Results of {config.earlier} stand beside. " if config.earlier else "")
         + "".join(
             f"Variant {name}: `search.py {arguments}`. " for name, arguments in config.variants.items() if arguments
         )

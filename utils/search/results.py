@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev, variance
+from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from utils.cells import SETTINGS
 from utils.checkpoint import load_network
+from utils.errors import UserError
 from utils.files import replace_bytes, replace_text
 from utils.report.curves import COLOURS
 from utils.search.page import rendered
@@ -51,7 +53,33 @@ def size_of(weights: Path) -> tuple[int, float]:
     return sum(one.numel() for one in loaded.network.parameters()), counter.get_total_flops() / 2e9
 
 
-def write_results(out: Path, results: Sequence[Result], sets: Sequence[str], description: str) -> None:
+class ResultsError(UserError):
+    """Results of an earlier comparison that can't be read or can't stand beside these."""
+
+
+def read_results(path: Path, budget: Mapping[str, Any]) -> list[Result]:
+    """Results of an earlier comparison, from its compare.json.
+
+    Raises:
+        ResultsError: if it is not there, or was made with another budget.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        results = [Result(**one) for one in record["results"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path}: no compare.json of a comparison ({error}). Leave out earlier.") from None
+    for key, value in budget.items():
+        if record["budget"].get(key) != value:
+            raise ResultsError(
+                f"{path}: {key} is {record['budget'].get(key)} there and {value} here, so the results can't stand side "
+                f"by side. Give the same, or leave out earlier."
+            )
+    return results
+
+
+def write_results(
+    out: Path, results: Sequence[Result], sets: Sequence[str], description: str, budget: Mapping[str, Any] | None = None
+) -> None:
     """Writes compare.md, compare.json, compare.png and compare.svg.
 
     Args:
@@ -59,8 +87,10 @@ def write_results(out: Path, results: Sequence[Result], sets: Sequence[str], des
         results: all trainings so far.
         sets: data sets, in the order of columns.
         description: what was compared.
+        budget: what all of them had in common, for `read_results`.
     """
-    replace_text(out / "compare.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    record = {"budget": dict(budget or {}), "results": [asdict(result) for result in results]}
+    replace_text(out / "compare.json", json.dumps(record, indent=2) + "\n")
     replace_text(out / "compare.md", "\n".join(_table(results, sets, description)) + "\n")
     figure = draw_results(results, sets)
     for kind in ("png", "svg"):

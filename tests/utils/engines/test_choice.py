@@ -67,6 +67,21 @@ def test_the_slower_and_the_wrong_engine_are_not_taken(loaded, alone, monkeypatc
     assert "openvino fp32" in chosen.reason and "onnxruntime fp32" in chosen.reason
 
 
+def test_an_optional_engine_that_fails_is_left_out_and_named(loaded, alone, monkeypatch):
+    build = choice._Wanted.build
+
+    def fails(self, engine, precision):
+        if engine != "torch":
+            raise RuntimeError("no kernel for this\nand much more")
+        return build(self, engine, precision)
+
+    monkeypatch.setattr(choice, "installed", lambda name: True)
+    monkeypatch.setattr(choice, "version", lambda name: "1")
+    monkeypatch.setattr(choice._Wanted, "build", fails)
+    chosen = build_engine(loaded)
+    assert chosen.name == "torch" and "openvino failed: no kernel for this, onnxruntime failed" in chosen.reason
+
+
 def test_int8_that_no_engine_has(loaded, alone):
     with pytest.raises(EngineError, match="--precision int8: none of torch has it here. Use auto or fp32"):
         build_engine(loaded, precision="int8", calibration=[torch.zeros(3, 64, 64)])
@@ -114,20 +129,22 @@ def test_what_is_cached_is_made_once_and_never_half(alone):
         calls.append(folder)
         (folder / "file").write_text("whole")
 
-    assert (cache.cached("name", make) / "file").read_text() == "whole"
-    assert cache.cached("name", make) == alone / "name" and len(calls) == 1
+    assert (cache.cached("name", make, ["file"]) / "file").read_text() == "whole"
+    assert cache.cached("name", make, ["file"]) == alone / "name" and len(calls) == 1
+    (alone / "name" / "file").unlink()  # by somebody who makes room
+    assert (cache.cached("name", make, ["file"]) / "file").read_text() == "whole" and len(calls) == 2
 
     def fail(folder):
         (folder / "file").write_text("half")
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        cache.cached("other", fail)
+        cache.cached("other", fail, ["file"])
     assert {path.name for path in alone.iterdir()} == {"name"}
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("AUTO_MSFNET_CACHE", str(tmp_path / "file" / "cache"))
-    folder = cache.cached("name", lambda place: (place / "made").touch())
+    folder = cache.cached("name", lambda place: (place / "made").touch(), ["made"])
     assert (folder / "made").exists() and not folder.is_relative_to(tmp_path)

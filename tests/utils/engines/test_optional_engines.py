@@ -93,19 +93,44 @@ def test_openvino_bf16_where_the_processor_has_it_not(loaded):
         build_engine(loaded, "openvino", lacking[0])
 
 
+@pytest.fixture(scope="module")
+def photographs(shared):
+    return find_pairs(shared / "datasets/ECSSD-250")[::4]
+
+
+def scores_of(photographs, engine, precision, calibration=()):
+    """MAE and max F of the shipped network."""
+    predictor = Predictor.from_loaded(load_network("lite"), torch.device("cpu"), precision, None, engine, calibration)
+    scored = [score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask)) for pair in photographs]
+    curve = sum(one.curves[2] for one in scored) / len(scored)  # F by threshold
+    return sum(one.row.measures.mae for one in scored) / len(scored), max(curve)
+
+
+@pytest.fixture(scope="module")
+def exact(photographs):
+    mae, best = scores_of(photographs, "torch", "fp32")
+    assert mae < 0.06 and best > 0.85
+    return mae, best
+
+
 @pytest.mark.slow
-def test_int8_scores_of_the_shipped_network(shared):
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"], indirect=True)
+def test_int8_scores_of_the_shipped_network(name, shared, photographs, exact):
     """Max F and MAE on real photographs move by less than .003; calibrated on other ones."""
-    for package in ("openvino", "nncf"):
-        pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
-    shipped, cpu = load_network("lite"), torch.device("cpu")
+    pytest.importorskip("nncf", reason="needs nncf (requirements-deploy.txt)")
     others = sorted((shared / "datasets/DUTS-TR/DUTS-TR-Image").iterdir())[::150]
-    pairs = find_pairs(shared / "datasets/ECSSD-250")[::3]
-    curves, maes = [], []
-    for engine, precision, calibration in (("torch", "fp32", ()), ("openvino", "int8", others)):
-        predictor = Predictor.from_loaded(shipped, cpu, precision, None, engine, calibration)
-        scored = [score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask)) for pair in pairs]
-        maes.append(sum(one.row.measures.mae for one in scored) / len(scored))
-        curves.append(max(sum(one.curves[2] for one in scored) / len(scored)))
-    assert maes[0] < 0.06 and 0 < abs(maes[0] - maes[1]) < 0.003
-    assert curves[0] > 0.85 and abs(curves[0] - curves[1]) < 0.003
+    mae, best = scores_of(photographs, name, "int8", others)
+    assert 0 < abs(mae - exact[0]) < 0.003 and abs(best - exact[1]) < 0.003
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bf16_scores_of_the_shipped_network(engine, photographs, exact):
+    if engine == "openvino":
+        openvino = pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            pytest.skip("this processor has no bfloat16 units")
+    elif not any(torch.cpu.get_capabilities().get(unit) for unit in ("avx512_bf16", "amx_bf16")):
+        pytest.skip("this processor has no bfloat16 units")
+    mae, _ = scores_of(photographs, engine, "bf16")
+    assert 0 < abs(mae - exact[0]) < 0.001

@@ -4,8 +4,11 @@ import json
 import re
 
 import pytest
+import torch
 
 from data.synthetic import write_scenes
+from net.genotype import load
+from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.search import compare
 from utils.search.results import Result, write_results
@@ -47,7 +50,7 @@ def arguments(tmp_path_factory):
 def test_it_compares_and_does_nothing_twice(arguments, monkeypatch):
     given, out = arguments
     assert compare.main(given) == 0
-    rows = json.loads((out / "compare.json").read_text())
+    rows = json.loads((out / "compare.json").read_text())["results"]
     assert [row["group"] for row in rows] == ["random", "searched"]
     assert all(set(row["scores"]) == {"held-out", "Scenes"} and row["parameters"] > 1000 for row in rows)
     assert "| random 0 | 0 |" in (out / "compare.md").read_text() and (out / "compare.svg").is_file()
@@ -55,8 +58,24 @@ def test_it_compares_and_does_nothing_twice(arguments, monkeypatch):
     assert len(names) == 12
     monkeypatch.setattr(compare.subprocess, "run", lambda *a, **k: pytest.fail("run again"))
     assert compare.main(given) == 0
+    assert compare.main([*given, "--train_seeds", "[]", "--earlier", str(out / "compare.json")]) == 0
+    with pytest.raises(UserError, match="pictures is 12 there and 11 here"):
+        compare.main([*given, "--pictures", "11", "--earlier", str(out / "compare.json")])
     with pytest.raises(UserError, match=r"was run with '0' where it is|was run with .* where it is"):
         compare.main([*given, "--encoder_weights", "other.pt"])
+
+
+def test_searches_vote_and_run_side_by_side(arguments, monkeypatch):
+    given, out = arguments
+    more = ["--search_seeds", "[0, 1]", "--consensus", '["searched"]', "--jobs", "2", "--train_seeds", "[]"]
+    assert compare.main([*given, *more]) == 0
+    voted = load(out / "genotypes" / "searched-consensus.json")
+    assert voted.provenance["mean of"] == ["searched_0", "searched_1"]
+    rows = [load_checkpoint(out / "searches" / f"searched_{seed}" / "last.pt")["history"] for seed in (0, 1)]
+    means = torch.tensor([row[-1]["probabilities"] for row in rows]).mean(0)[:, 1:].max(1).values  # but for `none`
+    assert voted.provenance["weights"] == pytest.approx(means.tolist(), abs=1e-4)
+    with pytest.raises(UserError, match="consensus: 'other' is none of the variants"):
+        compare.main([*given, "--consensus", '["other"]'])
 
 
 def test_a_genotype_from_another_space_is_refused(arguments):
