@@ -26,12 +26,11 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rounds import alternate
+from benchmarks.rates import convolution_rate, work_of
 from net.architect import Architect, ArchitectConfig, only
 from net.losses import saliency_loss
 from net.mixture import Mixture
@@ -137,14 +136,13 @@ def profile_of(variant: str) -> list[str]:
     """Lines about one step of a variant: what it computes, at what rate, and its kernels by time."""
     step = prepare(variant)
     step()
-    with FlopCounterMode(display=False) as counter:
-        step()
+    work = work_of(step)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         step()
     events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events) / 1e6
     convolved = sum(event.self_cpu_time_total for event in events if "convolution" in event.key) / 1e6
-    work, rate = counter.get_total_flops() / 2e9, convolution_rate(plain=variant == "plain")
+    rate = convolution_rate(BATCH, plain=variant == "plain")
     return [
         f"{total:.2f} s, of which convolutions take {convolved:.2f} s; {work:.0f} billion multiply-accumulates, which "
         f"take {work / rate:.2f} s at {rate:.0f} billion a second.", "",
@@ -152,18 +150,6 @@ def profile_of(variant: str) -> list[str]:
         *(f"| {event.key} | {event.count} | {event.self_cpu_time_total / 1e6:.3f} "
           f"| {event.self_cpu_time_total / 1e6 / total:.1%} |" for event in events[:ROWS]),
     ]  # fmt: skip
-
-
-def convolution_rate(plain: bool) -> float:
-    """10^9 multiply-accumulates a second of a 3x3 of 128 channels on 64 x 64 pixels, the median of 20 calls."""
-    precision = "fp32" if plain else choose_precision("auto", CPU)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    layout = torch.contiguous_format if plain else torch.channels_last
-    image = torch.randn(BATCH, 128, 64, 64, dtype=dtype).to(memory_format=layout)
-    kernel = torch.randn(128, 128, 3, 3, dtype=dtype).to(memory_format=layout)
-    with torch.inference_mode():
-        seconds = alternate({"3x3": lambda: nn.functional.conv2d(image, kernel, padding=1)}, 20)["3x3"]
-    return BATCH * 64 * 64 * kernel.numel() / median(seconds) / 1e9
 
 
 def our_step(

@@ -4,11 +4,12 @@
     python benchmarks/training.py --data DUTS-TR --networks lite     one of them
 
 Variants, each in a process of its own, alternated:
-    float32   contiguous, float32, the loss's windows as its formula reads: the plain loop
+    float32   contiguous, float32, the loss's windows as its formula reads, PyTorch's own SGD: the plain loop
     bf16      bfloat16 autocast, channels last: what the PyTorch documentation advises
-    ours      bf16 as well, `net.cpu_kernels.accelerate` and `utils.device.keep_memory`: what train.py does
+    ours      bf16 as well, `net.cpu_kernels.accelerate`, `utils.device.keep_memory`, the fused SGD: what train.py does
 Both bf16 variants need a CPU with bfloat16 units; without them they run in float32, and the table says so.
-The loss and the optimizer are the same in all. One more step of each goes through PyTorch's profiler.
+The loss and what the optimizer computes are the same in all. One more step of each goes through PyTorch's profiler.
+The report says as well what the processor allows: the multiply-accumulates of a step at the rate of a lone convolution.
 
 Then the first batches of a real epoch of the ResNet-50 network, read and augmented by two worker processes, and the
 share of that time in which the loop waited for its next batch, the start of the workers included. Last line: JSON,
@@ -33,6 +34,7 @@ from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.rates import convolution_rate, work_of
 from data.datasets import EpochBatches, SaliencyDataset, make_loader
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
@@ -52,23 +54,13 @@ NETWORKS = {  # network, batch, side in pixels
 }
 TABLE = Path(__file__).with_suffix(".md")
 CPU = torch.device("cpu")
-Turns = list[dict[str, float]]
-Results = dict[str, dict[str, Turns]]
-
-
 WORKERS = 2
 OPERATORS = 8  # in the tables of operators
-COLUMNS = [
-    "network",
-    "batch",
-    "pixels",
-    "variant",
-    "turns",
-    "images/s",
-    "against float32",
-    "against bf16",
-    "peak memory, MiB",
-]
+COLUMNS = (
+    "network", "batch", "pixels", "variant", "turns", "images/s", "against float32", "against bf16", "peak memory, MiB"
+)  # fmt: skip
+Turns = list[dict[str, float]]
+Results = dict[str, dict[str, Turns]]
 
 
 class Step:
@@ -92,6 +84,10 @@ class Step:
         if variant == "ours":
             accelerate(self.network)
         self.optimizer = build_optimizer(self.network, OptimConfig())
+        if variant != "ours":
+            self.optimizer = torch.optim.SGD(
+                self.network.parameters(), lr=OptimConfig().lr, momentum=0.9, weight_decay=5e-4, nesterov=True
+            )
 
     def __call__(self, image: Tensor, mask: Tensor) -> None:
         """Forward, loss, backward, update: image (B, 3, S, S), mask (B, 1, S, S)."""
@@ -218,6 +214,7 @@ def report(results: Results, epoch: dict[str, float]) -> None:
         "| --- " * len(COLUMNS) + "|",
         *(row for network, variants in results.items() for row in rows_of(network, variants)),
         *(line for network, variants in results.items() for line in operators_of(network, variants)),
+        *(line for network, variants in results.items() for line in bound_of(network, variants)),
     ]
     record: dict[str, float] = {}
     for network, variants in results.items():
@@ -264,6 +261,23 @@ def operators_of(network: str, variants: dict[str, Turns]) -> list[str]:
         lines.append(f"| `{name.removeprefix('op ')}` | {' | '.join(cells)} |")
     sums = [f"{1000 * sum(times.values()):.0f}" for times in spent.values()]
     return [*lines, f"| all | {' | '.join(sums)} |"]
+
+
+def bound_of(network: str, variants: dict[str, Turns]) -> list[str]:
+    """Lines: how fast a step could be if convolutions were all of it and ran at the rate of a lone one."""
+    step = Step(network, "bf16")
+    image, mask = torch.randn(1, 3, step.side, step.side), torch.zeros(1, 1, step.side, step.side)
+    step.network.eval()  # BatchNorm has too little of one picture
+    work = work_of(lambda: step(image, mask))
+    plain, short = convolution_rate(step.batch, plain=True), convolution_rate(step.batch, plain=False)
+    speed = median(speeds_of(network, variants["float32"]))
+    return [
+        "",
+        f"A step of {network} asks for {work:.1f} billion multiply-accumulates an image. At the rate of a lone 3x3 of "
+        f"128 channels on 64 x 64 pixels, {plain:.0f} billion a second in the plain variant's precision and layout and "
+        f"{short:.0f} in ours, they alone take {1000 * work / plain:.0f} and {1000 * work / short:.0f} ms: a step of "
+        f"nothing else would be {short / work / speed:.2f} x the plain one measured here.",
+    ]
 
 
 def seconds_of_operators(turns: Turns) -> dict[str, float]:
