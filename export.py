@@ -39,6 +39,7 @@ from utils.errors import UserError, exit_on_user_error
 from utils.export_check import Differences, change_lines, compare, score_changes
 from utils.jobs import folder_job
 from utils.named import named_folders
+from utils.plugins import run_files
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
 PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "fp16", "int8"), "torch": ("fp32",)}
@@ -54,6 +55,7 @@ GREATEST = 1e-3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exports, checks, writes; or checks a file that is there."""
     options = parse(arguments)
+    run_files(options.operations)
     if options.verify is not None:
         return verify(options)
     loaded = load_network(options.weights)
@@ -99,6 +101,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: fp32")
     add("--out", type=Path, metavar="FILE", help="default: runs/export/NAME and the suffix of the engine")
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
+    add("--operations", type=Path, nargs="+", default=[], metavar="FILE", help="Python files with operations of yours")
     add("--calibration", type=Path, metavar="DIR", help="typical pictures, which int8 needs; 300 are plenty")
     add("--images", type=Path, default=SAMPLES, metavar="PATH", help="pictures to check on; default: data/samples")
     add("--data", nargs="+", action="extend", metavar="NAME=DIR", help="pictures with masks: how scores change")

@@ -11,6 +11,7 @@ go on), config.json, log.jsonl, tensorboard/.
 
 import json
 import math
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -37,12 +38,13 @@ from utils.distributed import Processes, join
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
 from utils.optim import build_optimizer, rate_factor
+from utils.plugins import run_files
 from utils.run_folder import claim
 from utils.runlog import RunLog
 from utils.search.config import Halves, SearchConfig, SearchError, build_halves, scenes_of
 from utils.search.latency import load_prices
 from utils.search.page import draw_epoch, write_page
-from utils.search.watch import EpochRecord, Seen, collapse, discretisation_gap, look
+from utils.search.watch import EpochRecord, Seen, chosen_record, collapse, discretisation_gap, look
 from utils.stopping import StopRequest
 from utils.training_state import (
     StateError,
@@ -55,7 +57,9 @@ from utils.training_state import (
 )
 
 FORMAT = "auto-msfnet-search/2"  # of last.pt
-FREE = frozenset({"out", "save_every", "data.workers", "data.root", "device", "watch"})  # no effect on the weights
+FREE = frozenset(
+    {"out", "operations", "save_every", "data.workers", "data.root", "device", "watch"}
+)  # no effect on the weights
 
 
 @dataclass
@@ -102,6 +106,7 @@ def main() -> int:
 
         return compare(sys.argv[2:])
     config = parse(SearchConfig, "Search the cells of Auto-MSFNet.")
+    run_files(config.operations)
     keep_memory()
     processes = join(choose_device(config.device))
     try:
@@ -136,7 +141,12 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
     if precision == "fp16":
         raise SearchError("precision: fp16 would need a scaler for each of the two losses. Use bf16, fp32 or auto.")
     if config.architect.order == "second":
-        precision = "fp32"  # a finite difference of bf16 gradients is noise
+        if config.precision not in ("auto", "fp32"):
+            raise SearchError(
+                f"precision: {config.precision} with architect.order second: a finite difference of such gradients is "
+                f"noise. Use fp32 or auto."
+            )
+        precision = "fp32"
     processes.say(banner(device, precision))
     check_space(config.space.operations, config.space.channels, config.space.partial)
     halves = _halves(config, processes)
@@ -245,12 +255,14 @@ def step(search: Search, training: Batch, validation: Batch | None) -> dict[str,
         search.progress.alpha_loss += values["loss/alphas"]
     loss, norm = weight_step(search, training)
     values |= {"loss/weights": loss.item(), "weights/norm": norm.item()}
-    wrong = [key for key, value in values.items() if not math.isfinite(value)]
+    wrong, error = [key for key, value in values.items() if not math.isfinite(value)], None
     if wrong:
-        raise SearchError(
-            f"{wrong[0]} is not finite at step {search.progress.step}. The last good state is in "
-            f"{search.config.out / 'last.pt'}. Lower optim.lr or architect.lr, set optim.clip, or use --precision fp32."
+        error = SearchError(
+            f"{wrong[0]} is not finite at step {search.progress.step}. The last saved state is in "
+            f"{search.config.out / 'last.pt'}. Start anew with another --out and a lower optim.lr or architect.lr, "
+            f"with optim.clip, or --precision fp32."
         )
+    search.processes.agree(error)
     search.progress.weight_loss += values["loss/weights"]
     return values
 
@@ -319,15 +331,18 @@ def finish(search: Search) -> None:
     """Writes the genotype and the page."""
     config, history = search.config, search.history
     path = config.out / "genotype.json"
-    # A search that was stopped at a collapse gives what it had before.
-    chosen = history[-2] if search.progress.stopped and len(history) > 1 else history[-1]
+    chosen = chosen_record(history, search.progress.stopped)
     searched = Genotype.from_json(chosen.genotype)
     notes = {**provenance(search), "epoch": chosen.epoch, **searched.provenance}
     replace_text(path, Genotype(searched.cells, searched.topology, notes).to_json())
-    write_page(config.out / "search.html", history, config, search.halves.pictures)
+    write_page(config.out / "search.html", history, chosen, config, search.halves.pictures)
     assert search.log is not None
     search.log.close()
     network = NetworkConfig(config.space.encoder, str(path), config.space.channels)
+    if search.progress.stopped:
+        print(
+            f"ended by a sign of collapse after epoch {history[-1].epoch}; the cells are those of epoch {chosen.epoch}"
+        )
     print(f"{path} | the whole search: {config.out / 'search.html'}")
     print(
         f"train it: python train.py --network.encoder {network.encoder} --network.genotype {network.genotype} "
@@ -338,6 +353,7 @@ def finish(search: Search) -> None:
 def provenance(search: Search) -> dict[str, Any]:
     """Where a genotype comes from: settings, data, versions."""
     packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
+    packages["python"] = platform.python_version()
     config = to_plain(search.config)
     return {
         "searched_by": "search.py", "seed": search.config.seed, "epochs": search.config.epochs,

@@ -52,6 +52,7 @@ from utils.metrics import DatasetScores, score_maps, usable_cores
 from utils.named import named_folders
 from utils.pictures import SheetRow, contact_sheet
 from utils.pipeline import Failure
+from utils.plugins import run_files
 from utils.resume import check_same_run, remove_outputs, unfinished
 from utils.score_files import write_csv
 from utils.tables import aligned, markdown, score_table
@@ -108,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def find(options: argparse.Namespace, processes: Processes) -> tuple[Clip | None, list[Job], LoadedNetwork]:
     """The video or the jobs, and the network."""
+    run_files(options.operations)
     clip = None if options.video is None else Clip(options.video)
     jobs = find_jobs(options) if clip is None else []
     check_places(jobs, options.out)
@@ -190,6 +192,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--calibration", type=Path, metavar="DIR", help="pictures that int8 is calibrated on; default: those of the run"
     )
     add("--compile", action="store_true", help="PyTorch: torch.compile; takes a minute, pays on GPUs")
+    add("--operations", type=Path, nargs="+", default=[], metavar="FILE", help="Python files with operations of yours")
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
     add("--flip", action="store_true", help="average with the mirror image: a little better, twice the time")
     add("--batch", type=int, help="pictures that the network takes at once (default: 8; of a video 4)")

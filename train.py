@@ -35,6 +35,7 @@ from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.optim import build_optimizer, rate_factor
 from utils.pace import Pace, UpdateNorm, peak_memory
+from utils.plugins import run_files
 from utils.recipe import FREE, TrainConfig, TrainError
 from utils.run_folder import claim
 from utils.runlog import RunLog
@@ -86,6 +87,7 @@ class Step(NamedTuple):
 def main() -> int:
     """Trains, or goes on where the last run stopped."""
     config = parse(TrainConfig, "Train Auto-MSFNet.")
+    run_files(config.operations)
     keep_memory()
     processes = join(choose_device(config.device))
     try:

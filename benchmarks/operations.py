@@ -27,6 +27,7 @@ from net.cost import Side
 from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
+from utils.plugins import run_files
 from utils.search.latency import SCHEMA, side_key
 
 
@@ -38,8 +39,10 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=256, help="side of the input, pixels")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
+    parser.add_argument("--operations", type=Path, nargs="+", default=[], help="Python files with operations of yours")
     parser.add_argument("--out", type=Path, default=Path("runs/operations.json"))
     options = parser.parse_args()
+    run_files(options.operations)
     keep_memory()
     device = choose_device(options.device)
     precision = choose_precision("auto", device)

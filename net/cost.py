@@ -92,7 +92,7 @@ def edge_sides(network: SuperNet, size: int) -> dict[Edge, Side]:
 @cache
 def multiply_accumulates(name: str, channels: int, side: Side) -> float:
     """Of one operation on one picture, counted by PyTorch without computing: convolutions and linear layers."""
-    module: nn.Module = operations.build(name, channels).to("meta")
+    module: nn.Module = operations.build(name, channels).to("meta").eval()  # one pixel is too little for BatchNorm
     with FlopCounterMode(display=False) as counter:
         module(torch.empty(1, channels, *side, device="meta"))
     return counter.get_total_flops() / 2

@@ -153,7 +153,7 @@ class Mixture(nn.Module):
             units = _units(module)
             if units:
                 chains.append(Chain(index, units))
-            elif isinstance(module, nn.BatchNorm2d):
+            elif type(module) is nn.BatchNorm2d and not module.affine:
                 skips.append(index)
             elif not isinstance(module, operations.Zero):
                 others.append(index)
@@ -227,12 +227,15 @@ def _units(module: nn.Module) -> tuple[Unit, ...]:
 
 def _unit(layers: Sequence[nn.Module]) -> Unit | None:
     """The unit that layers form, or None."""
-    if len(layers) < 3 or not isinstance(layers[0], nn.ReLU) or not isinstance(layers[-1], nn.BatchNorm2d):
+    # Exact types: a subclass may compute something else.
+    if len(layers) < 3 or type(layers[0]) is not nn.ReLU:
         return None
-    convolutions = [layer for layer in layers[1:-1] if isinstance(layer, nn.Conv2d) and _plain(layer)]
+    norm, convolutions = layers[-1], [layer for layer in layers[1:-1] if type(layer) is nn.Conv2d and _plain(layer)]
+    if type(norm) is not nn.BatchNorm2d or norm.affine:
+        return None
     if len(convolutions) != len(layers) - 2 or any(conv.kernel_size != (1, 1) for conv in convolutions[1:]):
         return None
-    return Unit(convolutions[0], convolutions[1] if len(convolutions) == 2 else None, layers[-1].eps)
+    return Unit(convolutions[0], convolutions[1] if len(convolutions) == 2 else None, norm.eps)
 
 
 def _plain(conv: nn.Conv2d) -> bool:

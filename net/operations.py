@@ -99,6 +99,11 @@ def _conv_bn(channels: int, affine: bool, dilation: int, pointwise: bool) -> lis
     return [*layers, nn.BatchNorm2d(channels, affine=affine)]
 
 
+def _sums(x: Tensor) -> torch.dtype:
+    """In what to sum x: never below float32."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 class SpatialAttention(nn.Module):
     """Weighs every position by its mean and maximum over the channels, then mixes the channels.
 
@@ -119,7 +124,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attention, 1x1 convolution, BatchNorm, ReLU."""
         # Divided after the sum: the gradient of `mean` divides a whole feature, and in another memory layout than x.
-        mean = x.sum(1, keepdim=True, dtype=torch.float32) / x.shape[1]
+        mean = x.sum(1, keepdim=True, dtype=_sums(x)) / x.shape[1]
         pooled = torch.cat([mean.to(x.dtype), x.amax(1, keepdim=True)], dim=1)  # (B, 2, H, W)
         weight = torch.sigmoid(self.attend(pooled))  # (B, 1, H, W)
         return F.relu(self.norm(self.mix(x * weight)))
@@ -150,7 +155,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attention, 1x1 convolution, BatchNorm, ReLU."""
-        mean = x.sum((2, 3), dtype=torch.float32) / (x.shape[2] * x.shape[3])  # as in SpatialAttention
+        mean = x.sum((2, 3), dtype=_sums(x)) / (x.shape[2] * x.shape[3])  # as in SpatialAttention
         squeezed = F.relu(self.squeeze(mean.to(x.dtype)))  # (B, C / 16)
         weight = torch.sigmoid(self.excite(squeezed))[:, :, None, None]  # (B, C, 1, 1)
         return F.relu(self.norm(self.mix(x * weight)))

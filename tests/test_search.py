@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     "--config", "configs/search_smoke.yaml", "--device", "cpu", "--precision", "fp32", "--data.size", "48",
     "--space.operations", '["none", "skip_connect", "conv_3x3", "SpatialAttention"]', "--epochs", "2",
-    "--architect.warmup", "0.5",
+    "--architect.warmup", "0.5", "--batch", "2",
 ]  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -98,18 +98,25 @@ def test_a_stopped_search_goes_on_to_the_same_state(scenes, finished, tmp_path, 
         command(scenes, out, "--save_every", "1"), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 300
-    while not (out / "previous.pt").is_file() and time.monotonic() < deadline:
+    while step_of(out) < 5 and time.monotonic() < deadline:  # the alphas move from the fifth step on
         time.sleep(0.02)
     running.send_signal(number)
     running.communicate(timeout=120)
     assert running.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
-    assert 0 < load_checkpoint(out / "last.pt")["progress"]["step"] < 4
+    stopped = load_checkpoint(out / "last.pt")
+    assert 5 <= stopped["progress"]["step"] < 8 and len(stopped["alpha_optimizer"]["state"]) == 31
     assert search(scenes, out, "--save_every", "1").returncode == 0
     ours, theirs = load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt")
     for part in ("network", "optimizer", "alpha_optimizer", "progress"):
         assert_same(ours[part], theirs[part])
     assert any(key.endswith(".alpha") for key in ours["network"])
-    assert [one["genotype"] for one in ours["history"]] == [one["genotype"] for one in theirs["history"]]
+    for key in ("genotype", "entropy", "probabilities", "weight_loss", "derived_loss"):
+        assert [one[key] for one in ours["history"]] == [one[key] for one in theirs["history"]]
+
+
+def step_of(out):
+    """Steps of the newest checkpoint."""
+    return load_checkpoint(out / "last.pt")["progress"]["step"] if (out / "last.pt").is_file() else 0
 
 
 def assert_same(ours, theirs):
@@ -128,15 +135,32 @@ def assert_same(ours, theirs):
 
 
 def test_two_processes_search_as_one(scenes, tmp_path):
-    """Both take the mean gradient, so they end with the same alphas, and one of them writes."""
-    out = tmp_path / "two"
-    done = run([
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "search.py", *SMALL,
-        "--data.root", str(scenes), "--out", str(out), "--save_every", "2", "--architect.warmup", "0",
-    ])  # fmt: skip
+    """One of them writes, and a search that is killed goes on to the same alphas."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def two(out):
+        return [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "search.py", *SMALL,
+            "--data.root", str(scenes), "--out", str(out), "--save_every", "1", "--architect.warmup", "0",
+        ]  # fmt: skip
+
+    done = run(two(whole))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 2:") == 1
-    assert load(out / "genotype.json").provenance["processes"] == 2
+    assert load(whole / "genotype.json").provenance["processes"] == 2
+    running = subprocess.Popen(two(killed), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 300
+    while step_of(killed) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait(timeout=60)
+    assert 2 <= step_of(killed) < 8
+    done = run(two(killed))
+    assert done.returncode == 0 and "going on from" in done.stdout, done.stderr
+    ours, theirs = load_checkpoint(killed / "last.pt"), load_checkpoint(whole / "last.pt")
+    for part in ("network", "optimizer", "alpha_optimizer", "progress"):
+        assert_same(ours[part], theirs[part])
 
 
 def test_second_order_partial_channels_auxiliary_skip_and_cost_run(scenes, tmp_path):
@@ -174,6 +198,13 @@ def test_a_collapse_is_told_and_may_end_the_search(scenes, tmp_path):
         (["--cost.kind", "latency", "--cost.table", "gone.json"], "cost.table: gone.json is no file"),
         (["--architect.order", "second", "--optim.name", "adamw"], "architect.order: second order needs"),
         (["--architect.lrr", "1"], "lrr"),
+        (["--epochs", "0"], "epochs: 0, expected 1 or more"),
+        (["--save_every", "0"], "save_every: 0, expected 1 or more"),
+        (["--watch.gap_batches", "-1"], "watch.gap_batches: -1, expected 0 or more"),
+        (["--data.workers", "-1"], "data.workers: -1, expected 0 or more"),
+        (["--epochs", "1"], "architect.warmup: 0.5 of 1 epochs leaves none in which the alphas move"),
+        (["--architect.order", "second", "--precision", "bf16"], "precision: bf16 with architect.order second"),
+        (["--operations", '["gone.py"]'], "operations file gone.py: no such file"),
     ],
 )
 def test_bad_settings_are_one_line(scenes, tmp_path, monkeypatch, capsys, more, message):
@@ -196,7 +227,36 @@ def test_a_changed_space_is_refused(scenes, finished):
     assert (finished[0] / "last.pt").read_bytes() == before
 
 
+def test_an_operation_of_the_user_is_searched_trained_and_run(scenes, tmp_path):
+    """A file that registers it is all that it takes; a genotype that names it can't run it by itself."""
+    plugin, out = tmp_path / "mine.py", tmp_path / "run"
+    plugin.write_text(
+        "from torch import nn\nfrom net.operations import operation\n\n"
+        "@operation('conv_1x1')\ndef _(channels, affine):\n"
+        "    return nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels, affine=affine))\n"
+    )
+    mine = json.dumps([str(plugin)])
+    done = search(scenes, out, "--operations", mine, "--space.operations", '["none", "conv_1x1"]')
+    assert done.returncode == 0, done.stderr
+    genotype = json.loads((out / "genotype.json").read_text())
+    assert {name for cell in genotype["cells"] for name in [*cell["outer"], *cell["inner"]]} == {"conv_1x1"}
+    arguments = [
+        sys.executable, "train.py", "--data.root", str(scenes), "--network.genotype", str(out / "genotype.json"),
+        "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder_weights", "none",
+        "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1", "--device", "cpu",
+        "--precision", "fp32", "--out", str(tmp_path / "trained"),
+    ]  # fmt: skip
+    done = run(arguments)
+    assert done.returncode == 2 and "names the operation 'conv_1x1', which is not registered" in done.stderr
+    done = run([*arguments, "--operations", mine])
+    assert done.returncode == 0, done.stderr
+    weights = str(tmp_path / "trained" / "best.safetensors")
+    done = run([sys.executable, "test.py", "--weights", weights, "--engine", "torch", "--precision", "fp32", "--out",
+                str(tmp_path / "maps"), "--operations", str(plugin)])  # fmt: skip
+    assert done.returncode == 0 and list((tmp_path / "maps" / "maps").iterdir()), done.stderr
+
+
 def test_without_a_data_set_scenes_are_generated(tmp_path):
-    done = run([sys.executable, "search.py", *SMALL, "--data.scenes", "8", "--out", str(tmp_path), "--epochs", "1"])
+    done = run([sys.executable, "search.py", *SMALL, "--data.scenes", "8", "--data.size", "32", "--out", str(tmp_path)])
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "scenes" / "images").iterdir())) == 8

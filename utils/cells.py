@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
 from matplotlib.path import Path as Route
+from matplotlib.patheffects import withStroke as Halo
 from matplotlib.typing import RcKeyType
 
 from net.derive import operations_of
@@ -33,7 +34,7 @@ SHORT = {
     "sep_conv_3x3_rp2": "double sep", "dil_conv_3x3": "dil", "dil_conv_3x3_rp2": "double dil",
     "dil_conv_3x3_dil4": "dil 4", "ChannelAttention": "CA", "SpatialAttention": "SA",
 }  # fmt: skip
-_STEP = 2.2  # between nodes
+_STEP = 2.5  # between nodes
 _NODE = 0.26  # radius
 
 
@@ -45,38 +46,46 @@ def draw_cells(genotype: Genotype, title: str = "") -> Figure:
         title: above the cells.
     """
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(14.0, 3.9), layout="constrained")
+        figure = Figure(figsize=(14.0, 4.0 if genotype.topology == "figure" else 3.4), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, 3)
         for number, (panel, cell) in enumerate(zip(panels, genotype.cells, strict=True), 1):
             _draw_cell(panel, cell, number, genotype.topology == "figure")
-        used = dict.fromkeys(name for _, name in operations_of(genotype))
-        handles = [Patch(color=_colour(name), label=name) for name in used]
+        used = {name for _, name in operations_of(genotype)}
+        order = [*(name for name in OPERATION_COLOURS if name in used), *sorted(used - OPERATION_COLOURS.keys())]
+        handles = [Patch(color=_colour(name), label=_legend(name)) for name in order]
         figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
         if title:
             figure.suptitle(title, fontsize=9)
     return figure
 
 
-def draw_weights(probabilities: Sequence[Sequence[float]], edges: Sequence[str], names: Sequence[str]) -> Figure:
-    """Heat map of every edge's weights; what `derive` would take is not marked, the greatest weight is.
+def draw_weights(probabilities: Sequence[Sequence[float]], genotype: Genotype, names: Sequence[str]) -> Figure:
+    """Heat map of every edge's weights; what was chosen is framed.
 
     Args:
         probabilities: a row an edge, a column an operation, in [0, 1].
-        edges: names of the rows.
-        names: names of the columns.
+        genotype: what was derived from them.
+        names: of the operations, in the order of the columns.
     """
+    edges = [str(edge) for edge, _ in operations_of(genotype)]
+    chosen = [names.index(name) for _, name in operations_of(genotype)]
     values = np.asarray(probabilities)  # (edges, operations)
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(1.6 + 0.62 * len(names), 0.9 + 0.24 * len(edges)), layout="constrained")
         panel: Axes = figure.subplots()
-        top = max(float(values.max()), 0.3)  # a young search would be one dark square on a scale up to 1
+        top = float(values.max())
         picture = panel.imshow(values, cmap="viridis", norm=Normalize(0, top), aspect="auto")
         panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=45, ha="right")
         panel.set_yticks(range(len(edges)), edges)
-        for row, column in enumerate(values.argmax(1)):
+        for row, column in enumerate(chosen):
+            panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="white", lw=1))
             value = values[row, column]
             colour = "black" if value > 0.6 * top else "white"
             panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=6)
+        cells = [edge.cell for edge, _ in operations_of(genotype)]
+        for row in range(1, len(cells)):
+            if cells[row] != cells[row - 1]:
+                panel.axhline(row - 0.5, color="white", lw=2)
         figure.colorbar(picture, ax=panel, label="weight", shrink=0.5)
     return figure
 
@@ -121,7 +130,9 @@ def _draw_outer(panel: Axes, outer: Sequence[str], first: bool) -> None:
     for index, name in enumerate(outer):
         x = _STEP * (index if first else index + 1)
         _arrow(panel, (x, -2.65), (x, -_NODE), _colour(name), dashed=name == "none")
-        panel.text(x + 0.12, -1.6, _short(name), rotation=90, ha="left", va="center", color=_colour(name))
+        text = panel.text(x + 0.12, -1.75, _short(name), rotation=90, ha="left", va="center", color=_colour(name))
+        text.set_path_effects([Halo(linewidth=3, foreground="white")])
+        text.set_zorder(5)
 
 
 def _node(panel: Axes, place: int, label: str, colour: str) -> None:
@@ -168,6 +179,10 @@ def _arrow(
 
 def _colour(name: str) -> str:
     return OPERATION_COLOURS.get(name, "#808080")
+
+
+def _legend(name: str) -> str:
+    return f"{_short(name)} ({name})" if name in SHORT and _short(name) != name else name
 
 
 def _short(name: str) -> str:

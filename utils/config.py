@@ -22,7 +22,7 @@ def parse(kind: type[Config], description: str, arguments: Sequence[str] | None 
     parser = ArgumentParser(description=description)
     parser.add_argument("--config", action="config", help="YAML file of settings; later arguments override it")
     parser.add_class_arguments(kind)
-    values = dict(vars(parser.instantiate_classes(parser.parse_args(arguments))))
+    values = dict(vars(parser.instantiate(parser.parse_args(arguments))))
     values.pop("config")
     return kind(**values)
 

@@ -11,7 +11,7 @@ from utils.ema import AverageConfig
 from utils.errors import UserError
 from utils.optim import OptimConfig
 
-FREE = frozenset({"out", "save_every", "log_every", "data.workers", "data.root", "device"})
+FREE = frozenset({"out", "operations", "save_every", "log_every", "data.workers", "data.root", "device"})
 """Settings that a run may go on with changed, since they have no effect on its weights."""
 
 
@@ -26,6 +26,7 @@ class TrainConfig:
     Attributes:
         data: pictures.
         network: encoder, genotype, width.
+        operations: Python files that register operations of yours, see the README; run before anything is built.
         loss: terms and weights.
         optim: optimizer and schedule.
         average: running average of the weights, which is validated and kept as the best where it is on.
@@ -47,6 +48,7 @@ class TrainConfig:
 
     data: DataConfig
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    operations: list[Path] = field(default_factory=list)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     average: AverageConfig = field(default_factory=AverageConfig)

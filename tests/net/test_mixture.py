@@ -165,3 +165,31 @@ def test_a_space_that_cannot_work_is_refused(names, channels, partial, message):
 def test_an_unknown_operation_is_refused():
     with pytest.raises(operations.OperationError, match="space.operations: 'conv_5x5' is not registered. Known: none"):
         Mixture(["conv_5x5"], 16)
+
+
+@pytest.mark.parametrize("kind", ["scaled", "subclass"])
+def test_a_newcomer_that_keeps_no_convention_is_still_the_naive_sum(kind, monkeypatch):
+    """One that learns a scale in spite of `affine`, one whose convolution is not PyTorch's own."""
+
+    class Doubled(nn.Conv2d):
+        def forward(self, input):
+            return 2 * super().forward(input) + 1
+
+    def factory(channels, affine):
+        conv = (nn.Conv2d if kind == "scaled" else Doubled)(channels, channels, 3, padding=1, bias=False)
+        norm = nn.BatchNorm2d(channels, affine=kind == "scaled")
+        if kind == "scaled":
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+        return nn.Sequential(nn.ReLU(), conv, norm)
+
+    monkeypatch.setattr(operations, "_REGISTRY", dict(operations._REGISTRY))
+    operations.operation("newcomer")(factory)
+    mixture = make(("newcomer", "conv_3x3", "skip_connect")).double()
+    assert_equal_to_the_sum(mixture, torch.randn(2, 16, 6, 5, dtype=torch.float64, requires_grad=True))
+
+
+def test_partial_channels_temperature_and_auxiliary_skip_together():
+    mixture = make(channels=64, partial=4)
+    mixture.temperature, mixture.auxiliary = 0.4, 0.3
+    assert_equal_to_the_sum(mixture, torch.randn(2, 64, 6, 6, requires_grad=True))

@@ -38,9 +38,10 @@ def test_alphas_are_parameters_of_their_own_in_the_state_dict():
     assert len(network.weights()) + 31 == len(list(network.parameters()))
 
 
-@pytest.mark.parametrize(("side", "partial"), [((64, 64), 1), ((45, 70), 1)])
+@pytest.mark.parametrize("side", [(64, 64), (45, 70)])
+@pytest.mark.parametrize("partial", [1, 4])
 def test_any_size_gives_three_maps_of_the_input_size(side, partial):
-    logits = small(partial=partial)(torch.randn(2, 3, *side))
+    logits = small(partial=partial, channels=16 * partial)(torch.randn(2, 3, *side))
     assert all(one.shape == (2, 1, *side) for one in logits)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from net.derive import random_genotype
+from net.derive import operations_of, random_genotype
 from net.genotype import load
 from net.supernet import PAPER_SPACE, SpaceConfig
 from utils.cells import SHORT, draw_cells, draw_weights
@@ -33,9 +33,13 @@ def test_it_is_vector_graphics_and_the_same_each_time():
     assert svg(draw_cells(load("resnet50"), "title")) == svg(draw_cells(load("resnet50"), "title"))
 
 
-def test_the_heat_map_shows_the_greatest_weight_of_every_row():
+def test_the_heat_map_shows_the_weight_of_what_was_chosen():
     weights = torch.softmax(torch.randn(31, 11, generator=torch.Generator().manual_seed(0)), 1)
-    figure = draw_weights(weights.tolist(), [f"edge {number}" for number in range(31)], PAPER_SPACE)
+    figure = draw_weights(weights.tolist(), load("resnet50"), PAPER_SPACE)
     panel = figure.axes[0]
-    assert [text.get_text() for text in panel.texts] == [f"{row.max():.2f}" for row in weights]
+    chosen = [PAPER_SPACE.index(name) for _, name in operations_of(load("resnet50"))]
+    expected = [f"{row[column]:.2f}" for row, column in zip(weights, chosen, strict=True)]
+    assert [text.get_text() for text in panel.texts] == expected
+    framed = [(frame.get_x() + 0.5, frame.get_y() + 0.5) for frame in panel.patches]
+    assert framed == list(zip(chosen, range(31), strict=True))
     assert panel.images[0].get_array().shape == (31, 11)

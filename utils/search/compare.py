@@ -26,6 +26,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from data.datasets import fingerprint
 from data.image_io import read_mask
 from data.layouts import Pair, find_pairs
 from net.derive import check_genotype, random_genotype, strongest
@@ -36,11 +37,12 @@ from utils.checkpoint import load_checkpoint
 from utils.config import parse
 from utils.files import replace_text
 from utils.metrics import score_pair, usable_cores
+from utils.plugins import run_files
 from utils.search.config import SearchConfig, SearchError
 from utils.search.results import RANDOM, Result, read_results, size_of, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
-HELD_OUT = "held-out"
+HELD_OUT, PUBLISHED = "held-out", "published"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class CompareConfig:
     out: Path = Path("runs/compare")
 
     def __post_init__(self) -> None:
+        taken = [name for name in self.variants if name in (RANDOM, PUBLISHED)]
+        if taken:
+            raise SearchError(f"variants: '{taken[0]}' is the name of another group. Choose another.")
         unknown = [name for name in self.consensus if name not in self.variants]
         if unknown:
             raise SearchError(f"consensus: '{unknown[0]}' is none of the variants ({', '.join(self.variants)}).")
@@ -111,7 +116,9 @@ def main(arguments: Sequence[str]) -> int:
     """Searches, draws, trains, scores and reports; skips what is done."""
     config = parse(CompareConfig, "Compare searched, published and random cells.", arguments)
     sets = draw_sets(config)
-    space = parse(SearchConfig, "", ["--config", str(config.search)]).space
+    settings = parse(SearchConfig, "", ["--config", str(config.search)])
+    run_files(settings.operations)
+    space = settings.space
     budget = budget_of(config, sets)
     results = [] if config.earlier is None else read_results(config.earlier, budget)
     candidates = list(find_candidates(config, sets, space))
@@ -162,7 +169,7 @@ def find_candidates(config: CompareConfig, sets: Sets, space: SpaceConfig) -> Se
         SpaceError: if a searched genotype is not of this space.
         SearchError: if a search fails.
     """
-    found = [Candidate("published", name, _keep(config, f"published_{name}", load(name).to_json()))
+    found = [Candidate(PUBLISHED, name, _keep(config, f"published_{name}", load(name).to_json()))
              for name in config.published]  # fmt: skip
     for seed in config.random_seeds:
         genotype = random_genotype(space, seed)
@@ -189,13 +196,16 @@ def search_once(config: CompareConfig, sets: Sets, variant: str, seed: int) -> P
         "search.py", "--config", str(config.search), "--data.root", str(config.data), "--data.list_file",
         str(sets.training), "--encoder_weights", config.encoder_weights, "--seed", str(seed), "--out",
         str(folder), *shlex.split(config.variants[variant]),
-    ], config.jobs)  # fmt: skip
+    ], [config.search, sets.training], config.jobs)  # fmt: skip
     return folder
 
 
 def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:
     """The genotype of the mean weights that finished searches of one space ended with."""
-    tables = [load_checkpoint(folder / "last.pt")["history"][-1]["probabilities"] for folder in searches]
+    tables = []
+    for folder in searches:
+        epoch = load(folder / "genotype.json").provenance["epoch"]  # not the last where a collapse ended the search
+        tables.append(load_checkpoint(folder / "last.pt")["history"][epoch - 1]["probabilities"])
     return strongest(torch.tensor(tables).mean(0), space, {"mean of": [folder.name for folder in searches]})
 
 
@@ -207,15 +217,18 @@ def train_and_score(config: CompareConfig, sets: Sets, space: SpaceConfig, candi
         str(sets.training), "--data.held_out", "0", "--network.encoder", space.encoder, "--network.channels",
         str(space.channels), "--network.genotype", str(candidate.genotype), "--encoder_weights",
         config.encoder_weights, "--seed", str(seed), "--out", str(folder),
-    ], config.jobs)  # fmt: skip
+    ], [config.train, sets.training, candidate.genotype], config.jobs)  # fmt: skip
     weights, path = folder / "best.safetensors", folder / "scores.json"
-    scores: dict[str, dict[str, float]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    missing = [name for name in sets.scored if name not in scores]
+    known: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    files = {name: fingerprint(pairs) for name, pairs in sets.scored.items()}
+    missing = [name for name in sets.scored if known.get(name, {}).get("files") != files[name]]
     if missing:
         predictor = Predictor.from_pretrained(weights, engine="torch")
-        scores |= {name: score(predictor, sets.scored[name], name) for name in missing}
-        replace_text(path, json.dumps(scores, indent=2) + "\n")
+        for name in missing:
+            known[name] = {"files": files[name], "scores": score(predictor, sets.scored[name], name)}
+        replace_text(path, json.dumps(known, indent=2) + "\n")
     parameters, gmac = size_of(weights)
+    scores = {name: known[name]["scores"] for name in sets.scored}
     return Result(candidate.group, candidate.name, seed, parameters, gmac, scores)
 
 
@@ -229,22 +242,24 @@ def score(predictor: Predictor, pairs: Sequence[Pair], title: str) -> dict[str, 
     return {**means, "maxf": float(np.mean([one.curves[2] for one in found], axis=0).max())}  # (256,) F by threshold
 
 
-def run_once(folder: Path, command: Sequence[str], jobs: int = 1) -> None:
+def run_once(folder: Path, command: Sequence[str], inputs: Sequence[Path] = (), jobs: int = 1) -> None:
     """Runs a script of this project unless the folder says that this very run is finished.
 
     Args:
         folder: of the run.
         command: the script and its arguments.
+        inputs: files that the command names; a run with other contents is another run.
         jobs: how many run at once and share the cores.
 
     Raises:
         SearchError: if it fails, or the folder holds another run.
     """
     finished, output = folder / "finished.json", folder / "output.txt"
+    asked = [*command, *(f"{path} ({_content(path)})" for path in inputs)]
     if finished.is_file():
         before = json.loads(finished.read_text("utf-8"))
-        if before != list(command):
-            changed = next((pair for pair in zip(before, command, strict=False) if pair[0] != pair[1]), ("", ""))
+        if before != asked:
+            changed = next((pair for pair in zip(before, asked, strict=False) if pair[0] != pair[1]), ("", ""))
             raise SearchError(
                 f"{folder}: was run with {changed[0]!r} where it is {changed[1]!r} now. Give another --out, or remove "
                 f"this folder to run it anew."
@@ -260,7 +275,11 @@ def run_once(folder: Path, command: Sequence[str], jobs: int = 1) -> None:
     if code:
         last = (output.read_text("utf-8").strip().splitlines() or ["no output"])[-1]
         raise SearchError(f"{folder}: {command[0]} ended with code {code}: {last}. All it said is in {output}.")
-    replace_text(finished, json.dumps(list(command), indent=2) + "\n")
+    replace_text(finished, json.dumps(asked, indent=2) + "\n")
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def describe(config: CompareConfig) -> str:

@@ -11,7 +11,7 @@ from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint
 from data.layouts import Pair, find_pairs
 from data.synthetic import write_scenes
 from data.transforms import AugmentConfig, TrainTransform
-from net.architect import ArchitectConfig
+from net.architect import ArchitectConfig, alphas_rest
 from net.cost import CostConfig
 from net.losses import LossConfig
 from net.supernet import SpaceConfig
@@ -22,6 +22,11 @@ from utils.optim import OptimConfig
 
 class SearchError(UserError):
     """A search that can't start or can't go on."""
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise SearchError(f"{key}: {value}, expected {least} or more.")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class SearchDataConfig:
     scenes: int = 48
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
+    def __post_init__(self) -> None:
+        for name, least in (("size", 32), ("workers", 0), ("scenes", 1)):
+            _at_least(f"data.{name}", getattr(self, name), least)
+
 
 @dataclass(frozen=True)
 class WatchConfig:
@@ -66,6 +75,9 @@ class WatchConfig:
     stop: bool = False
     gap_batches: int = 2
 
+    def __post_init__(self) -> None:
+        _at_least("watch.gap_batches", self.gap_batches, 0)
+
 
 @dataclass(frozen=True)
 class SearchConfig:
@@ -79,6 +91,7 @@ class SearchConfig:
         optim: how weights move; DARTS' rates, a tenth for the encoder.
         loss: of weights and alphas alike; without polishing, which says little while everything is blurred.
         watch: what counts as a collapse.
+        operations: Python files that register operations of yours, see the README; run before anything is built.
         encoder_weights: `imagenet` (the library downloads them), a path, or `none`.
         epochs: passes over the half that trains the weights; 50 in DARTS.
         batch: pictures a step, over all processes, the same for weights and alphas.
@@ -100,6 +113,7 @@ class SearchConfig:
     )
     loss: LossConfig = field(default_factory=lambda: LossConfig(polish=0.0))
     watch: WatchConfig = field(default_factory=WatchConfig)
+    operations: list[Path] = field(default_factory=list)
     encoder_weights: str = "imagenet"
     epochs: int = 50
     batch: int = 8
@@ -108,6 +122,15 @@ class SearchConfig:
     precision: Precision = "auto"
     save_every: int = 100
     out: Path = Path("runs/search")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "save_every"):
+            _at_least(name, getattr(self, name), 1)
+        if alphas_rest(self.architect, self.epochs - 1, self.epochs):
+            raise SearchError(
+                f"architect.warmup: {self.architect.warmup} of {self.epochs} epochs leaves none in which the alphas "
+                f"move, so chance would choose the cells. Give more epochs or a shorter warm-up."
+            )
 
 
 class Halves(NamedTuple):

@@ -13,6 +13,7 @@ import jinja2
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from net.derive import allowed, operations_of
 from net.genotype import Genotype
@@ -34,13 +35,20 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "loss on the same batches": ("mixed_loss", "derived_loss"),
 }
 
+LABELS = {
+    "weight_loss": "of the weights", "alpha_loss": "of the alphas", "entropy": "at the temperature",
+    "alpha_entropy": "at temperature 1", "skip": "skip connections", "attention": "attentions",
+    "agreement": "as the epoch before", "expected_gmac": "mixture, expected", "derived_gmac": "derived cells",
+    "mixed_loss": "mixture", "derived_loss": "derived cells",
+}  # fmt: skip
+
 
 def draw_epoch(record: EpochRecord, config: SearchConfig) -> None:
     """Writes the derived cells and the heat map of an epoch, each as PNG and SVG."""
     genotype = Genotype.from_json(record.genotype)
     figures = {
         "cells": draw_cells(genotype, f"epoch {record.epoch} of {config.epochs}"),
-        "heat": draw_weights(record.probabilities, edge_names(genotype), config.space.operations),
+        "heat": draw_weights(record.probabilities, genotype, config.space.operations),
     }
     for folder, figure in figures.items():
         for kind in ("png", "svg"):
@@ -48,34 +56,39 @@ def draw_epoch(record: EpochRecord, config: SearchConfig) -> None:
 
 
 def write_page(
-    path: Path, history: Sequence[EpochRecord], config: SearchConfig, pictures: Mapping[str, str | int]
+    path: Path,
+    history: Sequence[EpochRecord],
+    chosen: EpochRecord,
+    config: SearchConfig,
+    pictures: Mapping[str, str | int],
 ) -> None:
     """Writes the page.
 
     Args:
         path: where to.
         history: a record an epoch, at least one.
+        chosen: that of the epoch whose cells the search gives.
         config: of the search.
         pictures: counts of both halves.
     """
     last = history[-1]
-    genotype = Genotype.from_json(last.genotype)
+    genotype = Genotype.from_json(chosen.genotype)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         cells=inline_svg(draw_cells(genotype), "cells", "The three searched cells and their operations"),
         heat=inline_svg(
-            draw_weights(last.probabilities, edge_names(genotype), config.space.operations), "heat",
+            draw_weights(chosen.probabilities, genotype, config.space.operations), "heat",
             "Weight of every operation on every edge",
         ),
         curves=inline_svg(draw_history(history), "curves", "Losses, entropy, shares and cost over the epochs"),
-        edges=edge_table(last, config),
+        edges=edge_table(chosen, config),
         warnings=[(one.epoch, sign) for one in history for sign in collapse(one, config.watch, config.epochs)],
-        last=last, first=history[0], epochs=config.epochs, pictures=pictures,
+        last=last, chosen=chosen, first=history[0], epochs=config.epochs, pictures=pictures,
         greatest=math.log(len(config.space.operations)),
         settings=_flat(to_plain(config)),
-        genotype=last.genotype,
+        genotype=chosen.genotype, space=config.space, out=config.out,
     )  # fmt: skip
     replace_text(path, page)
 
@@ -90,21 +103,17 @@ def draw_history(history: Sequence[EpochRecord]) -> Figure:
             for index, key in enumerate(keys):
                 values = [getattr(record, key) for record in history]
                 panel.plot(
-                    [record.epoch for record in history], values, label=key.replace("_", " "), marker=".",
+                    [record.epoch for record in history], values, label=LABELS[key], marker=".",
                     **style(index),
                 )  # fmt: skip
             if resting:
                 panel.axvspan(0.5, max(resting) + 0.5, color="#808080", alpha=0.15, lw=0)
             panel.set(title=title, xlabel="epoch", xlim=(0.5, len(history) + 0.5))
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.legend(frameon=False)
         for panel in panels[len(PANELS) :]:
             panel.axis("off")
     return figure
-
-
-def edge_names(genotype: Genotype) -> list[str]:
-    """Names of the 31 edges in the order of the weights."""
-    return [str(edge) for edge, _ in operations_of(genotype)]
 
 
 def edge_table(record: EpochRecord, config: SearchConfig) -> list[dict[str, Any]]:

@@ -149,6 +149,13 @@ def collapse(record: EpochRecord, config: WatchConfig, epochs: int) -> list[str]
     return signs
 
 
+def chosen_record(history: Sequence[EpochRecord], stopped: bool) -> EpochRecord:
+    """The epoch whose cells a search gives: the last; where a collapse ended it, the one before if its alphas moved."""
+    if stopped and len(history) > 1 and not history[-2].alphas_rest:
+        return history[-2]
+    return history[-1]
+
+
 @torch.no_grad()
 def discretisation_gap(
     network: SuperNet, space: SpaceConfig, batches: Sequence[Any], loss: Callable[[Any], Tensor]

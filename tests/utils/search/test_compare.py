@@ -59,6 +59,10 @@ def test_it_compares_and_does_nothing_twice(arguments, monkeypatch):
     monkeypatch.setattr(compare.subprocess, "run", lambda *a, **k: pytest.fail("run again"))
     assert compare.main(given) == 0
     assert compare.main([*given, "--train_seeds", "[]", "--earlier", str(out / "compare.json")]) == 0
+    with pytest.raises(UserError, match=r"pictures\.txt \("):  # a smaller draw: what is finished was another run
+        compare.main([*given, "--pictures", "11"])
+    with pytest.raises(UserError, match="variants: 'random' is the name of another group"):
+        compare.main([*given, "--variants", '{"random": ""}'])
     with pytest.raises(UserError, match="pictures is 12 there and 11 here"):
         compare.main([*given, "--pictures", "11", "--earlier", str(out / "compare.json")])
     with pytest.raises(UserError, match=r"was run with '0' where it is|was run with .* where it is"):

@@ -11,7 +11,7 @@ from net.derive import derive, operations_of
 from net.genotype import CellGenotype, Genotype, load
 from net.supernet import PAPER_SPACE, SpaceConfig, build_supernet
 from utils.search.config import WatchConfig
-from utils.search.watch import Seen, agreement, collapse, discretisation_gap, look, mean_entropy
+from utils.search.watch import Seen, agreement, chosen_record, collapse, discretisation_gap, look, mean_entropy
 
 SPACE = SpaceConfig("mobilenetv3_small_050", 16)
 
@@ -86,6 +86,15 @@ def test_signs_of_a_collapse(network, macs):
     assert collapse(replace(seen, alphas_rest=True), config, epochs=10) == []
     set_all(network, {"conv_3x3": 0.1})
     assert collapse(record(network, macs), config, epochs=10) == []
+
+
+def test_a_search_that_collapsed_gives_what_it_had_before(network, macs):
+    set_all(network, {"conv_3x3": 1.0})
+    first, second = (record(network, macs, epoch=epoch) for epoch in (1, 2))
+    assert chosen_record([first, second], stopped=False) is second
+    assert chosen_record([first, second], stopped=True) is first
+    assert chosen_record([replace(first, alphas_rest=True), second], stopped=True) is second, "chance is no better"
+    assert chosen_record([first], stopped=True) is first
 
 
 def test_the_gap_leaves_the_alphas_as_they_were(network):
