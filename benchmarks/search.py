@@ -31,6 +31,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rates import convolution_rate, work_of
+from benchmarks.rounds import alternate
 from net.architect import Architect, ArchitectConfig, only
 from net.losses import saliency_loss
 from net.mixture import Mixture
@@ -128,6 +129,7 @@ def profile_steps() -> None:
     ]  # fmt: skip
     for variant in STEPS:
         lines += ["", f"## {variant}", "", *profile_of(variant)]
+    lines += ["", "## Convolutions joined", "", *joined()]
     replace_text(TABLE.with_name("search_profile.md"), "\n".join(lines) + "\n")
     print("\n".join(lines))
 
@@ -150,6 +152,25 @@ def profile_of(variant: str) -> list[str]:
         *(f"| {event.key} | {event.count} | {event.self_cpu_time_total / 1e6:.3f} "
           f"| {event.self_cpu_time_total / 1e6 / total:.1%} |" for event in events[:ROWS]),
     ]  # fmt: skip
+
+
+def joined() -> list[str]:
+    """Lines: four 3x3 of one input one by one, and as one of four times the width."""
+    dtype = torch.bfloat16 if choose_precision("auto", CPU) == "bf16" else torch.float32
+    image = torch.randn(BATCH, 128, 64, 64, dtype=dtype).to(memory_format=torch.channels_last)
+    kernels = [torch.randn(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last) for _ in range(4)]
+    wide = torch.cat(kernels).contiguous(memory_format=torch.channels_last)
+    calls = {
+        "apart": lambda: [nn.functional.conv2d(image, kernel, padding=1) for kernel in kernels],
+        "joined": lambda: nn.functional.conv2d(image, wide, padding=1),
+    }
+    with torch.inference_mode():
+        seconds = alternate(calls, 20)
+    apart, together = (1000 * median(seconds[name]) for name in calls)
+    return [
+        f"Four 3x3 of 128 channels on one input of 64 x 64 pixels, batch {BATCH}, forward: {apart:.1f} ms one by one, "
+        f"{together:.1f} ms as one of 512 channels."
+    ]
 
 
 def our_step(

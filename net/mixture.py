@@ -8,9 +8,8 @@ The sum is that of the definition, but no work is done twice or for nothing:
     a 3x3 and the 1x1 behind it, with nothing between, are one 3x3 with the product of their kernels;
     the weights of the sum are the scales of the last BatchNorms, whose backward pass gives their gradient anyway;
     every term is added at once, while it is in the cache, and let go.
-Convolutions of one geometry run one by one: joined into a wider one they were slower on the CPU that we measured,
-23.7 ms for four at once against 5.6 ms each (128 channels, 64 x 64 pixels, batch 2, bfloat16), and a step at 32
-channels as well.
+Convolutions of one geometry run one by one: joined into a wider one they are no faster on the CPU that we measured
+(benchmarks/search_profile.md, last section), and what follows would have to take them apart again.
 Partial channels are PC-DARTS' (arXiv 1907.05737), the auxiliary skip is DARTS-' (arXiv 2009.01027).
 """
 
