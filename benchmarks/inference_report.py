@@ -45,7 +45,8 @@ def write_report(parts: Mapping[str, Any], target: Path) -> None:
         "Milliseconds a picture, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
         "against the plain network (PyTorch eager, float32, contiguous, three heads, unfolded) in the same pipeline. "
         "`of peak`: operations of the folded network a second (of the plain one for `plain`), network 8, over those "
-        "of a matrix product in the same precision in the same run. Memory: peak of a process that runs it alone.",
+        "of the faster of a matrix product and a lone convolution in that precision in the same run. Memory: peak of a "
+        "process that runs it alone.",
     ]
     for name in order:
         lines += ["", table(name, parts[name])]
@@ -65,7 +66,7 @@ def table(name: str, part: Any) -> str:
         f"## {name}",
         "",
         f"{part['size']} x {part['size']}, {gmac['plain']:.2f} GMAC, folded {gmac['folded']:.2f}; {part['pictures']} "
-        f"pictures of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; matrix product, 10^9 operations "
+        f"pictures of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; at its best, 10^9 operations "
         f"a second: {peaks}.",
         "",
         f"| engine | precision | {' | '.join(ways)} | pictures/s | x | of peak | MB |",
