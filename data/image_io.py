@@ -126,7 +126,7 @@ def write_png(path: str | Path, array: Pixels) -> None:
 
     Raises:
         DataError: the array is not of such a kind.
-        UserError: the file cannot be written there.
+        UserError: the file can't be written there.
     """
     _write(Path(path), array, ".png", [])
 
@@ -144,7 +144,7 @@ def write_jpeg(path: str | Path, array: Pixels, quality: int = 95) -> None:
 
     Raises:
         DataError: the array is not of such a kind.
-        UserError: the file cannot be written there.
+        UserError: the file can't be written there.
     """
     _write(Path(path), array, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 

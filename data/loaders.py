@@ -76,7 +76,7 @@ class Loaders(NamedTuple):
         training: batches of this process's share.
         batches: says where the training loader stands.
         validation: this process's share of the held-out pictures; None if none is held out.
-        pictures: numbers of pictures to train on and held out, and a fingerprint of their files.
+        pictures: numbers of pictures to train on and held out, and a fingerprint of their names.
     """
 
     training: PairLoader

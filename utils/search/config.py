@@ -139,7 +139,7 @@ class Halves(NamedTuple):
     Attributes:
         weights: batches that train the weights; `weight_batches` says where they stand.
         alphas: batches that the alphas are judged by; `alpha_batches` likewise.
-        pictures: counts and a fingerprint of the files, for the checkpoint and the genotype's provenance.
+        pictures: counts and a fingerprint of the names, for the checkpoint and the genotype's provenance.
     """
 
     weights: PairLoader
