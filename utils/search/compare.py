@@ -124,9 +124,11 @@ def main(arguments: Sequence[str]) -> int:
     candidates = list(find_candidates(config, sets, space))
     runs = [(candidate, seed) for seed in config.train_seeds for candidate in candidates]
     with ThreadPoolExecutor(config.jobs) as threads:
-        done = threads.map(lambda run: train_and_score(config, sets, space, *run), runs)
-        for result in tqdm(done, "train and score", len(runs), unit="run", disable=None):
-            results.append(result)
+        trained = threads.map(lambda run: train_once(config, sets, space, *run), runs)
+        bar = tqdm(zip(runs, trained, strict=True), "train and score", len(runs), unit="run", disable=None)
+        # Scored here, one by one: torch.fx, which folds networks, is not made for several threads.
+        for (candidate, seed), folder in bar:
+            results.append(score_once(sets, candidate, seed, folder))
             write_results(config.out, results, [HELD_OUT, *config.benchmarks], describe(config), budget)
     print(f"{config.out / 'compare.md'}, compare.json, compare.png")
     return 0
@@ -209,8 +211,8 @@ def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:
     return strongest(torch.tensor(tables).mean(0), space, {"mean of": [folder.name for folder in searches]})
 
 
-def train_and_score(config: CompareConfig, sets: Sets, space: SpaceConfig, candidate: Candidate, seed: int) -> Result:
-    """Trains one genotype with one seed and scores it; what is there already is read back."""
+def train_once(config: CompareConfig, sets: Sets, space: SpaceConfig, candidate: Candidate, seed: int) -> Path:
+    """Trains one genotype with one seed, unless it is done; returns the folder."""
     folder = config.out / "trainings" / f"{candidate.group}_{candidate.name}_{seed}"
     run_once(folder, [
         "train.py", "--config", str(config.train), "--data.root", str(config.data), "--data.list_file",
@@ -218,6 +220,11 @@ def train_and_score(config: CompareConfig, sets: Sets, space: SpaceConfig, candi
         str(space.channels), "--network.genotype", str(candidate.genotype), "--encoder_weights",
         config.encoder_weights, "--seed", str(seed), "--out", str(folder),
     ], [config.train, sets.training, candidate.genotype], config.jobs)  # fmt: skip
+    return folder
+
+
+def score_once(sets: Sets, candidate: Candidate, seed: int, folder: Path) -> Result:
+    """Scores a training; what is there already is read back."""
     weights, path = folder / "best.safetensors", folder / "scores.json"
     known: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     files = {name: fingerprint(pairs) for name, pairs in sets.scored.items()}
