@@ -16,7 +16,6 @@ medians of the rounds count. Ways:
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,6 +49,7 @@ from utils.files import replace_text
 from utils.jobs import Task, folder_job
 from utils.mapmaker import MapMaker, streams_for
 from utils.metrics import usable_cores
+from utils.pace import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS: tuple[tuple[EngineName, EnginePrecision], ...] = (
@@ -295,7 +295,7 @@ def tell_memory(options: argparse.Namespace) -> int:
     batch = [predictor.prepare(read_image(images[i % len(images)])) for i in range(BATCH)]
     for _ in range(2):
         predictor.logits(batch)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory(CPU))
     return 0
 
 

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,10 @@ def peak_memory(device: torch.device) -> float:
     """The most memory that this process had so far, in MiB: of the GPU on CUDA, else resident in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux: there ru_maxrss begins at what the process that started this one had
+        (line,) = (line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -1,10 +1,16 @@
 """Speed, memory and the size of a step."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from utils import pace
 from utils.pace import Pace, UpdateNorm, duration, peak_memory
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_images_a_second(monkeypatch):
@@ -41,3 +47,13 @@ def test_update_norm():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_a_child_does_not_begin_at_its_parents_peak():
+    ballast = torch.ones(300 * 2**18)  # 300 MiB here, which a small child does not have
+    code = "import torch; from utils.pace import peak_memory; print(peak_memory(torch.device('cpu')))"
+    told = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+    empty = float(told)
+    assert 50 < empty < peak_memory(torch.device("cpu")) - 250
+    del ballast
