@@ -18,20 +18,20 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from utils.comparison import Comparison, comparison_csv, comparison_markdown
+from evaluation.comparison import Comparison, comparison_csv, comparison_markdown
+from evaluation.latex import latex
+from evaluation.methods import Evaluated, evaluate, gather
+from evaluation.metrics import KEYS
+from evaluation.report.curves import draw_curves, pdf, svg
+from evaluation.report.page import write_page
+from evaluation.report.selection import KINDS, RANKED_BY, select
+from evaluation.report.sheets import draw_sheet
+from evaluation.score_files import write_csv, write_json
+from evaluation.statistics import RESAMPLES
+from evaluation.tables import aligned, comma_separated, markdown
 from utils.errors import exit_on_user_error
-from utils.evaluation import Evaluated, evaluate, gather
 from utils.files import replace_bytes, replace_text
-from utils.latex import latex
-from utils.metrics import KEYS
-from utils.named import named_folders
-from utils.report.curves import draw_curves, pdf, svg
-from utils.report.page import write_page
-from utils.report.selection import KINDS, RANKED_BY, select
-from utils.report.sheets import draw_sheet
-from utils.score_files import write_csv, write_json
-from utils.statistics import RESAMPLES
-from utils.tables import aligned, comma_separated, markdown
+from utils.named_folders import named_folders
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

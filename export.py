@@ -27,18 +27,18 @@ import torch
 from torch.export import Dim
 
 from data.image_io import ImageReadError, read_image
-from net.end_to_end import EndToEnd
-from net.predictor import Predictor
-from utils.checkpoint import LoadedNetwork, load_network
+from inference.end_to_end import EndToEnd
+from inference.engines import EngineError, EngineName, EnginePrecision, conversion
+from inference.engines.base import require, version
+from inference.engines.exported import FORMAT, SUFFIXES, Exported, Record, open_exported, save
+from inference.engines.openvino_engine import capabilities
+from inference.export_check import Differences, change_lines, compare, score_changes
+from inference.predictor import Predictor
+from inference.tasks import folder_job
+from inference.weights import LoadedNetwork, load_network
 from utils.device import banner
-from utils.engines import EngineError, EngineName, EnginePrecision, conversion
-from utils.engines.base import require, version
-from utils.engines.exported import FORMAT, SUFFIXES, Exported, Record, open_exported, save
-from utils.engines.openvino_engine import capabilities
 from utils.errors import UserError, exit_on_user_error
-from utils.export_check import Differences, change_lines, compare, score_changes
-from utils.jobs import folder_job
-from utils.named import named_folders
+from utils.named_folders import named_folders
 from utils.plugins import run_files
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"

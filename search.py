@@ -24,6 +24,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.datasets import Batch
+from nas.config import Halves, SearchConfig, SearchError, build_halves, scenes_of
+from nas.latency import load_prices
+from nas.page import draw_epoch, write_page
+from nas.watch import EpochRecord, Seen, chosen_record, collapse, discretisation_gap, look
 from net.architect import Architect, alphas_rest, only, relaxation
 from net.auto_msfnet import NetworkConfig
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
@@ -32,21 +36,10 @@ from net.genotype import Genotype
 from net.losses import saliency_loss
 from net.mixture import check_space
 from net.supernet import SuperNet, build_supernet
-from utils.config import parse, to_plain
-from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
-from utils.distributed import Processes, join
-from utils.errors import exit_on_user_error
-from utils.files import replace_text
-from utils.optim import build_optimizer, rate_factor
-from utils.plugins import run_files
-from utils.run_folder import claim
-from utils.runlog import RunLog
-from utils.search.config import Halves, SearchConfig, SearchError, build_halves, scenes_of
-from utils.search.latency import load_prices
-from utils.search.page import draw_epoch, write_page
-from utils.search.watch import EpochRecord, Seen, chosen_record, collapse, discretisation_gap, look
-from utils.stopping import StopRequest
-from utils.training_state import (
+from training.optim import build_optimizer, rate_factor
+from training.run_folder import claim
+from training.run_log import RunLog
+from training.state import (
     StateError,
     check_same,
     load_newest,
@@ -55,6 +48,13 @@ from utils.training_state import (
     seed_everything,
     set_random_state,
 )
+from training.stop_request import StopRequest
+from utils.config import parse, to_plain
+from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
+from utils.distributed import Processes, join
+from utils.errors import exit_on_user_error
+from utils.files import replace_text
+from utils.plugins import run_files
 
 FORMAT = "auto-msfnet-search/2"  # of last.pt
 FREE = frozenset(
@@ -102,7 +102,7 @@ class Search:
 def main() -> int:
     """Searches, or goes on where the last search stopped; `compare` as first argument compares genotypes."""
     if sys.argv[1:2] == ["compare"]:
-        from utils.search.compare import main as compare
+        from nas.compare import main as compare
 
         return compare(sys.argv[2:])
     config = parse(SearchConfig, "Search the cells of Auto-MSFNet.")

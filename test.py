@@ -37,28 +37,28 @@ import torch
 from tqdm import tqdm
 
 from data.image_io import ImageReadError, Pixels, read_image, read_mask, write_png
-from net.predictor import Predictor
-from utils.checkpoint import LoadedNetwork, load_network
+from evaluation.map_files import ScorePair
+from evaluation.metrics import DatasetScores, score_maps, usable_cores
+from evaluation.score_files import write_csv
+from evaluation.tables import aligned, markdown, score_table
+from inference.compositing import SheetRow, contact_sheet
+from inference.engines import EngineName, EnginePrecision
+from inference.engines.base import installed
+from inference.map_writer import DRAWN, MapMaker, streams_for
+from inference.pipeline import Failure
+from inference.predictor import Predictor
+from inference.resume import check_same_run, remove_outputs, unfinished
+from inference.tasks import Job, Task, benchmark_job, check_places, folder_job
+from inference.video.convert import make_video
+from inference.video.reader import Clip
+from inference.video.writer import has_ffmpeg
+from inference.weights import LoadedNetwork, load_network
 from utils.device import banner, choose_device, keep_memory
 from utils.distributed import Processes, join
-from utils.engines import EngineName, EnginePrecision
-from utils.engines.base import installed
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
-from utils.jobs import Job, Task, benchmark_job, check_places, folder_job
-from utils.mapmaker import DRAWN, MapMaker, streams_for
-from utils.maps import ScorePair
-from utils.metrics import DatasetScores, score_maps, usable_cores
-from utils.named import named_folders
-from utils.pictures import SheetRow, contact_sheet
-from utils.pipeline import Failure
+from utils.named_folders import named_folders
 from utils.plugins import run_files
-from utils.resume import check_same_run, remove_outputs, unfinished
-from utils.score_files import write_csv
-from utils.tables import aligned, markdown, score_table
-from utils.video import make_video
-from utils.video_reader import Clip
-from utils.video_writer import has_ffmpeg
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
 SHEET_PICTURES = 12

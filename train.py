@@ -22,26 +22,17 @@ from tqdm import tqdm
 
 from data.datasets import Batch, SaliencyDataset
 from data.loaders import Loaders, build_loaders
+from inference.weights import FORMAT, save_checkpoint, save_weights
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
 from net.encoder import stem
 from net.losses import LossTerms, saliency_loss
-from utils.checkpoint import FORMAT, save_checkpoint, save_weights
-from utils.config import parse, to_plain
-from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
-from utils.distributed import Processes, join, synchronise_batchnorm
-from utils.ema import Average
-from utils.errors import UserError, exit_on_user_error
-from utils.files import replace_text
-from utils.optim import build_optimizer, rate_factor
-from utils.pace import Pace, UpdateNorm, peak_memory
-from utils.plugins import run_files
-from utils.recipe import FREE, TrainConfig, TrainError
-from utils.run_folder import claim
-from utils.runlog import RunLog
-from utils.stopping import StopRequest
-from utils.summary import listed, summary
-from utils.training_state import (
+from training.ema import Average
+from training.optim import build_optimizer, rate_factor
+from training.recipe import FREE, TrainConfig, TrainError
+from training.run_folder import claim
+from training.run_log import RunLog
+from training.state import (
     Progress,
     StateError,
     check_same,
@@ -51,7 +42,16 @@ from utils.training_state import (
     seed_everything,
     set_random_state,
 )
-from utils.validation import picture_rows, validate
+from training.stop_request import StopRequest
+from training.summary import listed, summary
+from training.throughput import Pace, UpdateNorm, peak_memory
+from training.validation import picture_rows, validate
+from utils.config import parse, to_plain
+from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
+from utils.distributed import Processes, join, synchronise_batchnorm
+from utils.errors import UserError, exit_on_user_error
+from utils.files import replace_text
+from utils.plugins import run_files
 
 LAYOUT = 2  # of last.pt
 

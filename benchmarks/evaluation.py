@@ -4,7 +4,7 @@
 
 Four ways over the same maps, in turn in every round, so that a busy moment meets all:
     library       the public classes of pysodmetrics, each fed every pair, in one process
-    one process   `utils.metrics.score_maps` without a pool
+    one process   `evaluation.metrics.score_maps` without a pool
     pool          `score_maps` with `--workers` processes, which are started anew, within the time, in every round
     pool, again   the same call while they still run, as with the second and every further folder of maps
 Without --data, generated scenes and disturbed masks are scored. Exit code 1 where the numbers differ by more than 1e-9.
@@ -33,10 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.image_io import read_mask, write_png
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
+from evaluation.map_files import ScorePair, pair_maps
+from evaluation.metrics import KEYS, DatasetScores, score_maps, usable_cores
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
-from utils.maps import ScorePair, pair_maps
-from utils.metrics import KEYS, DatasetScores, score_maps, usable_cores
 
 Numbers = dict[str, float]
 TOLERANCE = 1e-9

@@ -37,19 +37,19 @@ from benchmarks.inference_report import SPEEDUPS, figures, table, write_report
 from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
 from benchmarks.rounds import Name, alternate
 from data.image_io import read_image, write_png
+from evaluation.metrics import usable_cores
+from inference.engines import EngineError
+from inference.engines.base import EngineName, EnginePrecision
+from inference.folding.network import fold
+from inference.map_writer import MapMaker, streams_for
+from inference.predictor import Predictor, restore, to_8bit
+from inference.tasks import Task, folder_job
+from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
-from net.deploy import fold
-from net.predictor import Predictor, restore, to_8bit
-from utils.checkpoint import LoadedNetwork, load_network, shipped
+from training.throughput import peak_memory
 from utils.device import DeviceError, banner, keep_memory
-from utils.engines import EngineError
-from utils.engines.base import EngineName, EnginePrecision
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
-from utils.jobs import Task, folder_job
-from utils.mapmaker import MapMaker, streams_for
-from utils.metrics import usable_cores
-from utils.pace import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS: tuple[tuple[EngineName, EnginePrecision], ...] = (
@@ -65,7 +65,7 @@ CPU = torch.device("cpu")
 
 
 class PlainEngine:
-    """See `utils.engines.Engine`: the network as it was trained, eager, float32, contiguous, all three heads."""
+    """See `inference.engines.Engine`: the network as it was trained, eager, float32, contiguous, all three heads."""
 
     name, precision = PLAIN
     device, batch, streams = CPU, BATCH, 1

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.datasets import EpochBatches, SaliencyDataset, make_loader, split_pairs
 from data.layouts import find_pairs
 from data.transforms import EvalTransform
-from utils.checkpoint import load_network, save_weights
+from inference.weights import load_network, save_weights
+from training.validation import validate
 from utils.device import choose_device, choose_precision, keep_memory
 from utils.errors import exit_on_user_error
-from utils.validation import validate
 
 
 def main() -> int:

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from inference.folding.network import fold
+from inference.weights import load_network, shipped
 from net.auto_msfnet import NetworkConfig, build_network
-from net.deploy import fold
-from utils.checkpoint import load_network, shipped
 from utils.files import replace_text
 
 PUBLISHED = ("resnet50", "vgg16")

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from nas.latency import SCHEMA, side_key
 from net import encoder as encoders
 from net import operations
 from net.cost import Side
@@ -28,7 +29,6 @@ from utils.device import autocast, banner, choose_device, choose_precision, keep
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
 from utils.plugins import run_files
-from utils.search.latency import SCHEMA, side_key
 
 
 def main() -> int:

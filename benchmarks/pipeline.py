@@ -27,15 +27,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rounds import alternate
 from data.image_io import read_image, write_png
-from net.predictor import Predictor, restore, to_8bit
-from utils.checkpoint import load_network
+from evaluation.metrics import usable_cores
+from inference.engines import EngineName, EnginePrecision
+from inference.map_writer import MapMaker, streams_for
+from inference.predictor import Predictor, restore, to_8bit
+from inference.tasks import Task, folder_job
+from inference.weights import load_network
 from utils.device import banner, choose_device, keep_memory
-from utils.engines import EngineName, EnginePrecision
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
-from utils.jobs import Task, folder_job
-from utils.mapmaker import MapMaker, streams_for
-from utils.metrics import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -32,14 +32,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rates import convolution_rate, work_of
 from benchmarks.rounds import alternate
+from nas.config import SearchConfig
 from net.architect import Architect, ArchitectConfig, only
 from net.losses import saliency_loss
 from net.mixture import Mixture
 from net.supernet import SpaceConfig, SuperNet, build_supernet
+from training.optim import build_optimizer
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text
-from utils.optim import build_optimizer
-from utils.search.config import SearchConfig
 
 STEPS = {"plain": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one that does not count
 TABLE = Path(__file__).with_suffix(".md")

@@ -43,9 +43,9 @@ from net import losses
 from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
 from net.cpu_kernels import accelerate
 from net.losses import LossConfig, saliency_loss
+from training.optim import OptimConfig, build_optimizer
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text
-from utils.optim import OptimConfig, build_optimizer
 
 VARIANTS = ("float32", "bf16", "ours")
 NETWORKS = {  # network, batch, side in pixels

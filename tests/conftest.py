@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from inference.weights import save_weights
 from net.auto_msfnet import NetworkConfig, build_network
 from tests.scored import write_bench
-from utils.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,7 @@ import numpy as np
 from data.image_io import read_mask, write_png
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
-from utils.maps import ScorePair, pair_maps
+from evaluation.map_files import ScorePair, pair_maps
 
 
 def write_bench(root: Path, count: int = 8, size: int = 64) -> Path:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from training.recipe import TrainConfig
 from utils.config import parse
-from utils.recipe import TrainConfig
 
 RECIPES = ["lite", "resnet50", "vgg16"]
 FOLDER = Path(__file__).resolve().parents[1] / "configs"

@@ -12,8 +12,8 @@ import pytest
 
 import evaluate
 from data.image_io import write_png
+from evaluation.map_files import read_map
 from utils.errors import exit_on_user_error
-from utils.maps import read_map
 
 QUICK = ["--resamples", "100", "--pictures", "1", "--workers", "1"]
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import export
-from net.predictor import Predictor
-from utils.engines import EngineError
-from utils.engines.exported import open_exported
+from inference.engines import EngineError
+from inference.engines.exported import open_exported
+from inference.predictor import Predictor
 from utils.errors import UserError
 
 NEEDED = {"onnxruntime": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}
@@ -179,6 +179,6 @@ def test_an_engine_that_is_not_installed(engine, monkeypatch):
     def absent(name: str):
         raise ImportError(f"No module named '{name}'")
 
-    monkeypatch.setattr("utils.engines.base.importlib.import_module", absent)
+    monkeypatch.setattr("inference.engines.base.importlib.import_module", absent)
     with pytest.raises(EngineError, match=f"--engine {engine}: needs the package .*requirements-deploy.txt"):
         export.main(["--engine", engine])

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from data.image_io import read_image, write_png
-from net.predictor import Predictor
+from inference.predictor import Predictor
 from utils.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -22,9 +22,9 @@ from data.layouts import find_pairs
 from data.loaders import DataConfig, build_loaders
 from data.synthetic import write_scenes
 from data.transforms import EvalTransform
+from inference.weights import load_checkpoint, load_network
 from net.genotype import load
-from utils.checkpoint import load_checkpoint, load_network
-from utils.run_folder import claim
+from training.run_folder import claim
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [

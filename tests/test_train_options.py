@@ -15,11 +15,11 @@ from safetensors import safe_open
 import train
 from data.synthetic import write_scenes
 from tests.test_train import SMALL
+from training.recipe import TrainConfig
+from training.stop_request import StopRequest
+from training.throughput import norm
 from utils.config import parse
 from utils.distributed import Processes, synchronise_batchnorm
-from utils.pace import norm
-from utils.recipe import TrainConfig
-from utils.stopping import StopRequest
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 import train
+from training.recipe import TrainConfig
+from training.validation import validate
 from utils.config import parse
 from utils.distributed import join
-from utils.recipe import TrainConfig
-from utils.validation import validate
 
 out = Path(sys.argv[1])
 config = parse(TrainConfig, "", sys.argv[2:])

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import classical
 from data.layouts import find_pairs
+from evaluation.map_files import pair_maps, read_map
 from tests.scored import write_bench
 from utils.errors import UserError
-from utils.maps import pair_maps, read_map
 
 HAS_MODULES = hasattr(cv2, "saliency")
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from inference.weights import load_network
 from net import authors, encoder
 from net.auto_msfnet import AutoMSFNet
 from net.genotype import load
 from tests.net.golden import golden_files, golden_input, golden_state, read_keys
-from utils.checkpoint import load_network
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,110 @@
+"""Paired comparisons of methods on the same pictures, as tables."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from itertools import combinations
+
+from evaluation.metrics import KEYS, LABELS, DatasetScores
+from evaluation.statistics import Resampled, holm, swap_test
+
+CORRECTION = (
+    "Difference: first minus second method, with its 95 % BCa bootstrap interval. p: two-sided paired permutation "
+    "test (the two results of a picture change places). Adjusted: Holm's correction over all pairs of methods and all "
+    "data sets of the measure."
+)
+_SURE = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of two methods on one data set.
+
+    Args:
+        key: a name of `evaluation.metrics.Measures`.
+        difference: `first` minus `second`.
+        low, high: ends of its 95 % interval.
+        p: two-sided, of the paired permutation test.
+        adjusted: `p` after Holm's correction.
+    """
+
+    data_set: str
+    first: str
+    second: str
+    key: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+
+
+def compare(
+    data_set: str,
+    scores: Mapping[str, DatasetScores],
+    resampled: Mapping[str, Resampled],
+    resamples: int,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Every pair of methods on one data set, every measure; not yet corrected (see `corrected`).
+
+    Args:
+        scores: method -> scores, of the same pictures.
+        resampled: method -> `evaluation.statistics.resample` of them, with one seed.
+        resamples: permutations.
+    """
+    found = []
+    for first, second in combinations(scores, 2):
+        p = swap_test(scores[first], scores[second], resamples, seed)
+        difference = resampled[first] - resampled[second]
+        ends = difference.intervals()
+        found += [
+            Comparison(data_set, first, second, key, *map(float, (difference.values[i], *ends[i], p[i], p[i])))
+            for i, key in enumerate(KEYS)
+        ]
+    return found
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Sets `adjusted`: Holm's correction within each measure, over all pairs of methods and all data sets."""
+    adjusted: dict[int, float] = {}
+    for key in KEYS:
+        places = [i for i, comparison in enumerate(comparisons) if comparison.key == key]
+        p = holm([comparisons[i].p for i in places])
+        adjusted |= dict(zip(places, map(float, p), strict=True))
+    return [replace(comparison, adjusted=adjusted[i]) for i, comparison in enumerate(comparisons)]
+
+
+def comparison_csv(comparisons: Sequence[Comparison]) -> str:
+    """One line per comparison, with all digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Comparison)])
+    writer.writerows(astuple(comparison) for comparison in comparisons)
+    return text.getvalue()
+
+
+def comparison_markdown(comparisons: Sequence[Comparison]) -> str:
+    """A table; adjusted p below .05 in bold. Empty where there is one method only."""
+    if not comparisons:
+        return ""
+    heads = ["data set", "methods", "measure", "difference", "95 % interval", "p", "adjusted p"]
+    lines = ["### Methods compared picture by picture", "", f"| {' | '.join(heads)} |"]
+    lines.append(f"| {' | '.join(['---', '---', '---', *['---:'] * 4])} |")
+    for c in comparisons:
+        names = f"{c.first} − {c.second}".replace("|", r"\|")  # noqa: RUF001 (a minus sign)
+        adjusted = f"**{small(c.adjusted)}**" if c.adjusted < _SURE else small(c.adjusted)
+        cells = [c.data_set, names, LABELS[c.key], signed(c.difference), f"{signed(c.low)} to {signed(c.high)}"]
+        lines.append(f"| {' | '.join([*cells, small(c.p), adjusted])} |")
+    return "\n".join([*lines, "", CORRECTION, ""])
+
+
+def signed(value: float) -> str:
+    """`+.012`: three decimals and the sign."""
+    return f"{value:+.3f}".replace("0.", ".", 1)
+
+
+def small(p: float) -> str:
+    """A p value with as many digits as say something: `.37`, `.0041`, `.0001`."""
+    return (f"{p:.2f}" if p >= 0.1 else f"{p:.4f}").removeprefix("0")

@@ -1,0 +1,121 @@
+"""Several methods on several benchmarks: gathered strictly, scored, and resampled."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.layouts import Pair, find_pairs
+from evaluation.comparison import Comparison, compare, corrected
+from evaluation.map_files import ScorePair, pair_maps
+from evaluation.metrics import KEYS, DatasetScores, score_maps
+from evaluation.statistics import RESAMPLES, Resampled, resample
+from evaluation.tables import Interval, ScoreTable, score_table
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A benchmark and every method's maps of it.
+
+    Args:
+        pairs: pictures and masks, sorted by name.
+        maps: method -> its maps, in the order of `pairs`.
+    """
+
+    name: str
+    pairs: Sequence[Pair]
+    maps: Mapping[str, Sequence[ScorePair]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A data set with every method's scores.
+
+    Args:
+        scores: method -> scores, their rows in the order of `data_set.pairs`.
+        intervals: method -> measure -> ends of the 95 % interval; empty if none were asked for.
+    """
+
+    data_set: DataSet
+    scores: Mapping[str, DatasetScores]
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+
+    def table(self) -> ScoreTable:
+        """The scores beside Table 1."""
+        measured = {method: scores.measures for method, scores in self.scores.items()}
+        return score_table(self.data_set.name, len(self.data_set.pairs), measured, self.intervals)
+
+
+class Problems:
+    """Collects what the user has to mend, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self._told: list[str] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Runs a block of which a `UserError` is kept for later."""
+        try:
+            yield
+        except UserError as error:
+            self._told.append(str(error))
+
+    def tell(self) -> None:
+        """Raises one `UserError` with all that was collected, if anything was."""
+        if self._told:
+            raise UserError("\n".join(self._told))
+
+
+def gather(data: Mapping[str, Path], methods: Mapping[str, Path]) -> list[DataSet]:
+    """Finds the pictures and masks of every benchmark and pairs every method's maps with them.
+
+    The maps of a benchmark NAME lie in `DIR/NAME` if there is such a folder, otherwise in `DIR` itself.
+
+    Raises:
+        UserError: all that does not pair, of all benchmarks and methods.
+    """
+    problems = Problems()
+    data_sets = []
+    for name, root in data.items():
+        with problems.collected():
+            pairs = find_pairs(root)
+            maps: dict[str, list[ScorePair]] = {}
+            for method, folder in methods.items():
+                with problems.collected():
+                    maps[method] = pair_maps(pairs, folder / name if (folder / name).is_dir() else folder)
+            data_sets.append(DataSet(name, pairs, maps))
+    problems.tell()
+    return data_sets
+
+
+def evaluate(
+    data_sets: Sequence[DataSet], workers: int | None = None, resize: bool = False, resamples: int = RESAMPLES
+) -> tuple[list[Evaluated], list[Comparison]]:
+    """Scores every method on every data set; intervals and paired tests unless `resamples` is 0.
+
+    Raises:
+        UserError: all maps that cannot be scored, of all methods.
+    """
+    problems = Problems()
+    evaluated: list[Evaluated] = []
+    comparisons: list[Comparison] = []
+    for data_set in data_sets:
+        scores: dict[str, DatasetScores] = {}
+        for method, maps in data_set.maps.items():
+            with problems.collected():
+                scores[method] = score_maps(maps, workers, resize, f"{method} on {data_set.name}")
+        if resamples and len(scores) == len(data_set.maps):
+            samples = {method: resample(found, resamples) for method, found in scores.items()}
+            comparisons += compare(data_set.name, scores, samples, resamples)
+            intervals = {method: _intervals(sample) for method, sample in samples.items()}
+            evaluated.append(Evaluated(data_set, scores, intervals))
+        else:
+            evaluated.append(Evaluated(data_set, scores))
+    problems.tell()
+    return evaluated, corrected(comparisons)
+
+
+def _intervals(sample: Resampled) -> dict[str, Interval]:
+    ends = sample.intervals()
+    return {key: (float(low), float(high)) for key, (low, high) in zip(KEYS, ends, strict=True)}

@@ -1,0 +1,170 @@
+"""One HTML page with everything: sortable scores, curves, comparisons, and a viewer of pictures.
+
+The page is a single file and asks nothing of a network: style, script, figures and pictures are inside it, and its
+content policy forbids the browser to load anything else. So that it stays a file one can send, pictures are shrunk and
+only the selected ones are in it, as many as fit `BUDGET`; the page says how many.
+"""
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from evaluation.comparison import CORRECTION, Comparison, signed, small
+from evaluation.methods import Evaluated
+from evaluation.metrics import BOUNDARY_NOTE, KEYS, LABELS, LOWER_IS_BETTER
+from evaluation.report.curves import draw_curves, inline_svg
+from evaluation.report.selection import KINDS, RANKED_BY, select
+from evaluation.report.sheets import tiles
+from evaluation.table1 import benchmark_of
+from evaluation.tables import short, source_note
+from utils.files import replace_text
+
+BUDGET = 10_000_000  # characters of pictures; with curves and tables the page stays well below 15 MB
+VIEWER_SIDE = 480  # pixels of the longer side
+_TEMPLATE, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.html.j2", "page.js"))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A picture of the page: its data set, its place there, and why it was chosen (names of `KINDS`)."""
+
+    data_set: int
+    place: int
+    kinds: tuple[str, ...]
+
+
+def write_page(
+    evaluated: Sequence[Evaluated],
+    comparisons: Sequence[Comparison],
+    pictures: int,
+    path: Path,
+    *,
+    rank_by: str = RANKED_BY,
+    budget: int = BUDGET,
+) -> None:
+    """Writes the page.
+
+    Args:
+        pictures: of each kind and data set, if the budget allows.
+        rank_by: measure that ranks them.
+        budget: characters that the pictures may take.
+    """
+    chosen = choose(evaluated, pictures, rank_by)
+    shown = list(_within(budget, _encoded(evaluated, chosen)))
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"short": short, "signed": signed, "small": small, "typeset": typeset}
+    page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        sections=[_section(place, each) for place, each in enumerate(evaluated)],
+        comparisons=comparisons,
+        correction=CORRECTION,
+        keys=KEYS,
+        labels=LABELS,
+        lower=LOWER_IS_BETTER,
+        kinds=KINDS,
+        rank_by=typeset(LABELS[rank_by]),
+        library=f"pysodmetrics {version('pysodmetrics')}",
+        notes=[
+            *([source_note()] if any(benchmark_of(each.data_set.name) for each in evaluated) else []),
+            BOUNDARY_NOTE,
+        ],
+        methods=list(dict.fromkeys(method for each in evaluated for method in each.scores)),
+        total=sum(len(each.data_set.pairs) for each in evaluated),
+        viewer={
+            "dataSets": _viewer(evaluated, shown),
+            "keys": KEYS,
+            "labels": {key: typeset(LABELS[key]) for key in KEYS},
+            "kinds": KINDS,
+        },
+        script=_SCRIPT.read_text(encoding="utf-8"),
+        shown=len(shown),
+        chosen=len(chosen),
+    )
+    replace_text(path, page)
+
+
+def choose(evaluated: Sequence[Evaluated], count: int, rank_by: str = RANKED_BY) -> list[Choice]:
+    """The pictures for the page, each once; the most telling of every data set and kind first."""
+    ranked = []
+    kinds: dict[tuple[int, int], list[str]] = {}
+    for number, each in enumerate(evaluated):
+        for kind, places in select(each, count, rank_by).kinds.items():
+            ranked.append([(number, place) for place in places])
+            for place in places:
+                kinds.setdefault((number, place), []).append(kind)
+    in_turn = (key for keys in zip_longest(*ranked) for key in keys if key is not None)
+    return [Choice(number, place, tuple(kinds[number, place])) for number, place in dict.fromkeys(in_turn)]
+
+
+def typeset(label: str) -> str:
+    """A label with its Greek letters."""
+    return label.replace("beta^2", "β²").replace("alpha", "α")  # noqa: RUF001
+
+
+def _section(number: int, each: Evaluated) -> dict[str, Any]:
+    """What the template needs of one data set."""
+    table = each.table()
+    figure = draw_curves("", {method: scores.curves for method, scores in each.scores.items()})
+    label = "Precision-recall curves, and F and E over the threshold, of every method"
+    return {"table": table, "curves": inline_svg(figure, f"curves-{number}", label)}
+
+
+def _encoded(evaluated: Sequence[Evaluated], chosen: Sequence[Choice]) -> Iterator[tuple[Choice, dict[str, Any]]]:
+    for choice in tqdm(chosen, "pictures of the page", unit="image", disable=None):
+        each = evaluated[choice.data_set]
+        pictures = tiles(each, choice.place, VIEWER_SIDE)
+        rows = [scores.rows[choice.place] for scores in each.scores.values()]
+        yield (
+            choice,
+            {
+                "name": each.data_set.pairs[choice.place].name,
+                "kinds": choice.kinds,
+                "photograph": _data_uri(pictures["photograph"], ".jpg", cv2.IMWRITE_JPEG_QUALITY, 80),
+                "mask": _data_uri(pictures["mask"], ".webp", cv2.IMWRITE_WEBP_QUALITY, 80),
+                "maps": [
+                    _data_uri(pictures[f"map {method}"], ".webp", cv2.IMWRITE_WEBP_QUALITY, 80)
+                    for method in each.scores
+                ],
+                "scores": [[getattr(row.measures, key) for key in KEYS] for row in rows],
+            },
+        )
+
+
+def _within(budget: int, encoded: Iterator[tuple[Choice, dict[str, Any]]]) -> Iterator[tuple[Choice, dict[str, Any]]]:
+    """The first pictures, as long as they fit."""
+    for choice, picture in encoded:
+        budget -= sum(map(len, [picture["photograph"], picture["mask"], *picture["maps"]]))
+        if budget < 0:
+            return
+        yield choice, picture
+
+
+def _viewer(evaluated: Sequence[Evaluated], shown: Sequence[tuple[Choice, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": each.data_set.name,
+            "methods": list(each.scores),
+            "pictures": [picture for choice, picture in shown if choice.data_set == number],
+        }
+        for number, each in enumerate(evaluated)
+    ]
+
+
+def _data_uri(picture: NDArray[np.uint8], suffix: str, option: int, quality: int) -> str:
+    """`data:image/...;base64,...` of an RGB or grey picture."""
+    if picture.ndim == 3:
+        picture = picture[..., ::-1]  # OpenCV writes BGR
+    _, encoded = cv2.imencode(suffix, picture, [option, quality])
+    kind = {".jpg": "jpeg", ".webp": "webp"}[suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"

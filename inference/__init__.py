@@ -1,0 +1,1 @@
+"""From weights and images to saliency maps."""

@@ -1,0 +1,127 @@
+"""Exported files: raw RGB in, maps out, in ONNX, as OpenVINO IR or as a PyTorch program, and what is known of them.
+
+A file carries its own record (`Record`): of which weights it is, and how far its maps are from PyTorch's. In ONNX it
+stands in the metadata, in OpenVINO IR in the runtime information `auto_msfnet`, in .pt2 in the extra file
+`auto_msfnet.json`; always as JSON.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data.image_io import Pixels
+from inference.engines.base import EngineError, require, version
+
+FORMAT = "auto-msfnet-map/1"
+KEY = "auto_msfnet"
+SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f32", "int8": "f32"}
+"""In what OpenVINO computes a file of a precision; fp16 is how weights are stored, int8 leaves a rest in float32."""
+
+Run = Callable[[Pixels], NDArray[np.float32]]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file, opened.
+
+    Attributes:
+        record: what the file says of itself.
+        run: (B, H, W, 3) uint8 RGB to (B, H, W) float32 in [0, 1].
+    """
+
+    record: Record
+    run: Run
+
+
+def save(model: Any, path: Path, record: Record, half: bool = False) -> None:
+    """Writes a model with its record.
+
+    Args:
+        model: an onnx.ModelProto, openvino.Model or torch ExportedProgram.
+        path: with the suffix of its kind; OpenVINO writes a .bin beside it.
+        record: must say `format` and `precision`.
+        half: whether weights are stored in float16 (OpenVINO only).
+    """
+    text = json.dumps(record)
+    if path.suffix == ".onnx":
+        onnx = require("onnx", "ONNX")
+        onnx.helper.set_model_props(model, {KEY: text})
+        onnx.save(model, path)
+    elif path.suffix == ".xml":
+        model.set_rt_info(text, [KEY])
+        require("openvino", "OpenVINO").save_model(model, path, compress_to_fp16=half)
+    else:
+        torch.export.save(model, path, extra_files={f"{KEY}.json": text})
+
+
+def open_exported(path: Path) -> Exported:
+    """Opens a file that export.py wrote, with the engine that its suffix names.
+
+    Raises:
+        EngineError: it is missing, damaged, of another version, or its engine is not installed.
+    """
+    openers = {".onnx": _open_onnx, ".xml": _open_openvino, ".pt2": _open_torch}
+    if path.suffix not in openers:
+        raise EngineError(f"{path}: no exported network; its suffix must be one of {', '.join(openers)}.")
+    if not path.is_file():
+        raise EngineError(f"{path}: no such file. Write it with export.py.")
+    return openers[path.suffix](path)
+
+
+def _open_onnx(path: Path) -> Exported:
+    runtime = require("onnxruntime", str(path))
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is told below, in one line
+    try:
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes share no base but this
+        raise _unreadable(path, f"ONNX Runtime {version('onnxruntime')}", error) from None
+    record = _record(path, session.get_modelmeta().custom_metadata_map.get(KEY))
+    return Exported(record, lambda pixels: session.run(None, {session.get_inputs()[0].name: pixels})[0])
+
+
+def _open_openvino(path: Path) -> Exported:
+    core = require("openvino", str(path)).Core()
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        raise _unreadable(path, f"OpenVINO {version('openvino')}", error) from None
+    record = _record(path, model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None)
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[record["precision"]]})
+    return Exported(record, lambda pixels: compiled(pixels)[0].copy())
+
+
+def _open_torch(path: Path) -> Exported:
+    extra = {f"{KEY}.json": ""}
+    try:
+        program = torch.export.load(path, extra_files=extra)
+    except Exception as error:  # torch.export tells a broken file by many classes
+        raise _unreadable(path, f"PyTorch {torch.__version__}", error) from None
+    network = program.module()
+    return Exported(_record(path, extra[f"{KEY}.json"]), lambda pixels: network(torch.from_numpy(pixels)).numpy())
+
+
+def _record(path: Path, text: str | None) -> Record:
+    try:
+        record = json.loads(text or "")
+    except ValueError:
+        raise EngineError(f"{path}: was not written by export.py: it has no record '{KEY}'. Export it again.") from None
+    if record.get("format") != FORMAT:
+        raise EngineError(f"{path}: format is {record.get('format')!r}, expected {FORMAT!r}. Export it again.")
+    return record
+
+
+def _unreadable(path: Path, reader: str, error: Exception) -> EngineError:
+    reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    return EngineError(
+        f"{path}: {reader} cannot read it ({reason.rstrip('.')}). It is damaged, or was made for another version: "
+        f"export it again here, or install the version that it was made for."
+    )

@@ -1,0 +1,1 @@
+"""Exact algebra that makes a trained network cheaper to run."""

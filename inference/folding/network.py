@@ -1,0 +1,116 @@
+"""A trained network rewritten for inference: the same map, fewer operations.
+
+Every step is exact algebra, none an approximation:
+- BatchNorm goes into the convolution before it, and a 3x3 and the 1x1 that follows it become one 3x3;
+- only P1's head stays; `none` and whatever nothing reads is gone; an edge fed by zeros becomes its constant;
+- a ReLU of what is positive already is gone, and so is the addition of a feature to a convolution of itself;
+- a bilinear resize down by f reads the two middle pixels of each f, in both directions. It goes into the convolution
+  before it as a stride, or before it where its dilation allows; attention weighs only the pixels that it reads;
+- what two edges take from one feature (a resize, a pooling) is computed once.
+
+The result is a torch.fx graph for one input size, since the cells' sizes decide which of these steps hold.
+"""
+
+import operator
+from typing import cast
+
+import torch
+from torch import fx, nn
+
+from inference.folding.algebra import Kernel, norm_terms, plus_identity, then_affine
+from inference.folding.graph_builder import Builder, Constant, Live, Size, Value
+from inference.folding.operation import convolutions, fold_operation
+from inference.folding.tracing import inline, trace
+from net.auto_msfnet import AutoMSFNet
+from net.fusion_cell import ConvBNReLU, FusionCell
+from utils.errors import UserError
+
+HEAD = "head"
+"""Start of the last convolution's name; engines keep it in float32."""
+
+
+class FoldError(UserError):
+    """A network that can't be rewritten."""
+
+
+def fold(network: AutoMSFNet, size: int | Size) -> fx.GraphModule:
+    """Rewrites a trained network for inference at one input size.
+
+    Args:
+        network: float32; left as it is.
+        size: height and width of the input, or the side of a square.
+
+    Shapes:
+        the result takes (B, 3, H, W) and returns the logits of P1, (B, 1, H, W).
+
+    Raises:
+        FoldError: if the genotype reads no level of the encoder.
+    """
+    size = (size, size) if isinstance(size, int) else size
+    builder = Builder(cast(nn.Conv2d, network.heads[-1]).in_channels)
+    with torch.no_grad():
+        levels = _levels(builder, network, size)
+        state: Value | None = None
+        for cell, site in zip(network.cells, network.sites, strict=True):
+            state = _fold_cell(builder, cast(FusionCell, cell), levels, levels[site].size, state)
+        if not isinstance(state, Live):
+            raise FoldError("no edge of the last cell leads to the image, so every map is the same. Search again.")
+        head = Kernel.of(cast(nn.Conv2d, network.heads[-1]))
+        return builder.finish(cast(Live, builder.resize(builder.conv(state, head, HEAD), size)))
+
+
+def _levels(builder: Builder, network: AutoMSFNet, size: Size) -> list[Live]:
+    """E5..E2 behind their laterals."""
+    image = builder.graph.placeholder("image")
+    encoder = trace(network.encoder)
+    builder.modules["encoder"] = encoder
+    nodes = inline(builder.graph, encoder, "encoder", image)
+    if isinstance(nodes, fx.Node):  # of an encoder that could not be traced
+        nodes = [builder.graph.call_function(operator.getitem, (nodes, index)) for index in range(4)]
+    sizes = _level_sizes(network.encoder, size)
+    levels = [Live(cast(fx.Node, node), size) for node, size in zip(cast(list, nodes), sizes, strict=True)]
+    return [
+        builder.conv(level, _conv_norm(cast(ConvBNReLU, lateral)), "lateral", relu=True)
+        for lateral, level in zip(network.laterals, reversed(levels), strict=True)
+    ]
+
+
+def _level_sizes(encoder: nn.Module, size: Size) -> list[Size]:
+    """Sizes of E2..E5, from a run that computes shapes alone."""
+    state = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
+    shapes = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
+    features = torch.func.functional_call(encoder, shapes, (torch.empty(1, 3, *size, device="meta"),))
+    return [cast(Size, tuple(feature.shape[-2:])) for feature in features]
+
+
+def _conv_norm(unit: ConvBNReLU) -> Kernel:
+    return then_affine(Kernel.of(cast(nn.Conv2d, unit[0])), *norm_terms(cast(nn.BatchNorm2d, unit[1])))
+
+
+def _fold_cell(builder: Builder, cell: FusionCell, levels: list[Live], size: Size, previous: Value | None) -> Value:
+    """`FusionCell.forward`, written into the graph instead of run."""
+    states = [fold_operation(builder, edge, level, size) for edge, level in zip(cell.outer, levels, strict=True)]
+    root, states = (states[0], states[1:]) if previous is None else (builder.resize(previous, size), states)
+    edges = iter(cell.inner)
+    nodes = [builder.add([states[0], fold_operation(builder, next(edges), root, size)])]
+    for state in states[1:]:
+        chained = fold_operation(builder, next(edges), nodes[-1], size)
+        second = next(edges)
+        if cell.topology == "released":
+            nodes.append(builder.add([*_with_own_edge(builder, second, state, size), chained]))
+        else:
+            nodes.append(builder.add([state, chained, fold_operation(builder, second, root, size)]))
+    if cell.topology == "figure" and previous is None:
+        nodes.append(root)
+    total = builder.add(nodes)
+    if isinstance(total, Constant):
+        return Constant(cell.fuse(total.tensor.expand(-1, -1, *size)))
+    return builder.conv(total, _conv_norm(cell.fuse), "fuse", relu=True)
+
+
+def _with_own_edge(builder: Builder, edge: nn.Module, state: Value, size: Size) -> list[Value]:
+    """A node's own level and the edge from it, as terms of its sum; as one convolution where the level is positive."""
+    kernels = convolutions(edge)
+    if kernels is not None and len(kernels) == 1 and isinstance(state, Live) and state.positive:
+        return [builder.conv(state, plus_identity(kernels[0]), "conv")]
+    return [state, fold_operation(builder, edge, state, size)]

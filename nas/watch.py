@@ -1,0 +1,181 @@
+"""What a search looks like from outside: entropy, shares, agreement, cost, and the signs of a collapse.
+
+Sources: the collapse into skip connections is described in DARTS- (arXiv 2009.01027) and RobustDARTS
+(arXiv 1909.09656). What is measured here, and the thresholds, are our choice.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.config import WatchConfig
+from net.cost import ExpectedCost
+from net.derive import derive, discretise, operations_of
+from net.genotype import Genotype
+from net.supernet import SpaceConfig, SuperNet
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """A search after one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        alphas_rest: whether it belonged to the warm-up.
+        temperature: of the softmax in it.
+        weight_loss: mean loss on the half that trains the weights.
+        alpha_loss: mean loss on the other half; NaN in the warm-up, when it is not looked at.
+        entropy: mean over the edges of the entropy of the weights, in nats, at that temperature.
+        alpha_entropy: the same at temperature 1: what the alphas themselves have decided.
+        skip: share of derived edges that are `skip_connect`.
+        attention: share of derived edges that are an attention.
+        agreement: share of derived edges that are as after the epoch before; NaN for the first.
+        expected_gmac: expected multiply-accumulates of all edges on one picture, in billions.
+        derived_gmac: those of the derived edges.
+        mixed_loss, derived_loss: loss of the mixture, and of the derived edges with the mixture's weights, on the same
+            few batches; NaN if not measured. Their difference is the discretisation gap.
+        probabilities: (31, operations): the weights.
+        genotype: derived, as JSON.
+    """
+
+    epoch: int
+    alphas_rest: bool
+    temperature: float
+    weight_loss: float
+    alpha_loss: float
+    entropy: float
+    alpha_entropy: float
+    skip: float
+    attention: float
+    agreement: float
+    expected_gmac: float
+    derived_gmac: float
+    mixed_loss: float
+    derived_loss: float
+    probabilities: list[list[float]]
+    genotype: str
+
+    def scalars(self) -> dict[str, float]:
+        """What goes to the log, by name."""
+        kept = {key: value for key, value in asdict(self).items() if isinstance(value, float) and math.isfinite(value)}
+        return {f"search/{key}": value for key, value in kept.items()}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the search loop itself knows of an epoch; see `EpochRecord`."""
+
+    epoch: int
+    alphas_rest: bool
+    temperature: float
+    weight_loss: float
+    alpha_loss: float
+
+
+def look(
+    network: SuperNet,
+    space: SpaceConfig,
+    macs: ExpectedCost,
+    seen: Seen,
+    losses: tuple[float, float],
+    before: EpochRecord | None,
+) -> EpochRecord:
+    """Measures a search after an epoch.
+
+    Args:
+        network: the supernet.
+        space: what it was built from.
+        macs: expected multiply-accumulates, with `multiply_accumulates` as price.
+        seen: from the loop.
+        losses: of the mixture and of the derived edges, see `discretisation_gap`.
+        before: record of the epoch before.
+    """
+    genotype = derive(network, space)
+    names = [name for _, name in operations_of(genotype)]
+    probabilities = network.probabilities().detach().cpu()  # (31, operations)
+    alphas = torch.stack([alpha.detach().cpu() for alpha in network.alphas()])
+    return EpochRecord(
+        **asdict(seen),
+        entropy=mean_entropy(probabilities),
+        alpha_entropy=mean_entropy(torch.softmax(alphas, dim=1)),
+        skip=share(names, lambda name: name == "skip_connect"),
+        attention=share(names, lambda name: "attention" in name.lower()),
+        agreement=math.nan if before is None else agreement(genotype, Genotype.from_json(before.genotype)),
+        expected_gmac=(probabilities * macs.rows.cpu()).sum().item() / 1e9,
+        derived_gmac=macs.of(genotype, space.operations) / 1e9,
+        mixed_loss=losses[0],
+        derived_loss=losses[1],
+        probabilities=probabilities.tolist(),
+        genotype=genotype.to_json(),
+    )
+
+
+def mean_entropy(probabilities: Tensor) -> float:
+    """Mean over the rows of the entropy in nats; (edges, operations) -> number in [0, log of operations]."""
+    return torch.special.entr(probabilities).sum(1).mean().item()
+
+
+def share(names: Sequence[str], wanted: Callable[[str], bool]) -> float:
+    """Share of the names that are wanted."""
+    return sum(map(wanted, names)) / len(names)
+
+
+def agreement(one: Genotype, other: Genotype) -> float:
+    """Share of the edges that have the same operation in both."""
+    pairs = zip(operations_of(one), operations_of(other), strict=True)
+    return share(["same" if first == second else "other" for first, second in pairs], lambda name: name == "same")
+
+
+def collapse(record: EpochRecord, config: WatchConfig, epochs: int) -> list[str]:
+    """Signs of a collapse after an epoch, each a sentence that says what to do; usually none."""
+    signs: list[str] = []
+    if record.alphas_rest:
+        return signs
+    if record.skip > config.skip:
+        signs.append(
+            f"{record.skip:.0%} of the derived edges are skip_connect (watch.skip {config.skip:.0%}). Search shorter, "
+            f"or set architect.auxiliary to 1 (DARTS-)."
+        )
+    greatest = math.log(max(len(record.probabilities[0]), 2))
+    if record.entropy < config.entropy * greatest and record.epoch < 0.5 * epochs:
+        signs.append(
+            f"the mean entropy is {record.entropy:.3f} of {greatest:.3f} before half of the search (watch.entropy "
+            f"{config.entropy:g}): edges are decided before their operations are trained. Lower architect.lr."
+        )
+    return signs
+
+
+def chosen_record(history: Sequence[EpochRecord], stopped: bool) -> EpochRecord:
+    """The epoch whose cells a search gives: the last; where a collapse ended it, the one before if its alphas moved."""
+    if stopped and len(history) > 1 and not history[-2].alphas_rest:
+        return history[-2]
+    return history[-1]
+
+
+@torch.no_grad()
+def discretisation_gap(
+    network: SuperNet, space: SpaceConfig, batches: Sequence[Any], loss: Callable[[Any], Tensor]
+) -> tuple[float, float]:
+    """Loss of the mixture, and of the derived edges alone with the same kernels, on the same batches.
+
+    Args:
+        network: the supernet; its alphas are as before afterwards.
+        space: what it was built from.
+        batches: to measure on; none gives NaN for both.
+        loss: (batch) -> scalar.
+    """
+    if not batches:
+        return math.nan, math.nan
+    kept = [alpha.detach().clone() for alpha in network.alphas()]
+    mixed = torch.stack([loss(batch) for batch in batches]).mean().item()
+    discretise(network, derive(network, space))
+    try:
+        derived = torch.stack([loss(batch) for batch in batches]).mean().item()
+    finally:
+        for alpha, value in zip(network.alphas(), kept, strict=True):
+            alpha.copy_(value)
+    return mixed, derived

@@ -1,0 +1,136 @@
+"""OpenVINO and ONNX Runtime: the maps of PyTorch. Each test needs what requirements-deploy.txt installs."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from data.image_io import read_image, read_mask
+from data.layouts import find_pairs
+from data.transforms import prepare_image
+from evaluation.metrics import score_pair
+from inference.engines import EngineError, build_engine
+from inference.predictor import Predictor, to_8bit
+from inference.weights import load_network
+
+PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnx", "onnxscript", "onnxruntime")}
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_weights):
+    return load_network(tiny_weights)
+
+
+@pytest.fixture(scope="module")
+def images(root):
+    paths = sorted((root / "data" / "samples").glob("*.jpg"))[:3]
+    return torch.stack([prepare_image(read_image(path), 64) for path in paths])
+
+
+@pytest.fixture(params=["openvino", "onnxruntime"])
+def name(request):
+    for package in PACKAGES[request.param]:
+        pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
+    return request.param
+
+
+def test_float32_maps_are_those_of_pytorch(name, loaded, images):
+    engine = build_engine(loaded, name, "fp32", streams=2)
+    with torch.inference_mode():
+        exact = loaded.network(images).p1.sigmoid()
+    assert (engine.name, engine.precision, engine.streams) == (name, "fp32", 2)
+    assert (engine(images).sigmoid() - exact).abs().max() < 1e-4
+    # Channels last, as pictures are prepared, and from two threads at once.
+    batches = [images.contiguous(memory_format=torch.channels_last)[i : i + 1] for i in (0, 1, 2, 0)]
+    with ThreadPoolExecutor(2) as threads:
+        together = torch.cat(list(threads.map(engine, batches)))
+    assert (together[:3].sigmoid() - exact).abs().max() < 1e-4
+    assert torch.equal(together[0], together[3])
+
+
+def test_a_second_start_reads_what_the_first_converted(name, loaded, monkeypatch):
+    build_engine(loaded, name, "fp32")
+
+    def convert(*_: object) -> None:
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr("torch.export.export", convert)
+    monkeypatch.setattr("torch.onnx.export", convert)
+    build_engine(loaded, name, "fp32", streams=2)
+
+
+def test_int8_without_pictures(name, loaded):
+    with pytest.raises(EngineError, match="--precision int8: int8 is calibrated on pictures, and there are none"):
+        build_engine(loaded, name, "int8")
+
+
+def test_int8_stays_near(root):
+    for package in ("openvino", "nncf"):
+        pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
+    shipped = load_network("lite")  # noise instead of training would not survive 8 bits
+    pictures = [prepare_image(read_image(path), 96) for path in sorted((root / "data/samples").glob("*.jpg"))]
+    engine = build_engine(shipped, "openvino", "int8", size=96, calibration=pictures)
+    with torch.inference_mode():
+        exact = shipped.network(torch.stack(pictures)).p1.sigmoid()
+    difference = (engine(torch.stack(pictures)).sigmoid() - exact).abs()
+    assert engine.precision == "int8" and 0 < difference.mean() < 0.02
+
+
+def test_precisions_that_are_not_there(loaded):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime (requirements-deploy.txt)")
+    for precision in ("bf16", "fp16"):
+        with pytest.raises(EngineError, match=f"--precision {precision}: ONNX Runtime does not compute in it"):
+            build_engine(loaded, "onnxruntime", precision)
+
+
+def test_openvino_bf16_where_the_processor_has_it_not(loaded):
+    openvino = pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+    there = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lacking = [p for p, name in (("bf16", "BF16"), ("fp16", "FP16")) if name not in there]
+    if not lacking:
+        pytest.skip("this processor has bf16 and fp16")
+    with pytest.raises(EngineError, match=f"--precision {lacking[0]}: OpenVINO has it not on this processor. It has"):
+        build_engine(loaded, "openvino", lacking[0])
+
+
+@pytest.fixture(scope="module")
+def photographs(shared):
+    return find_pairs(shared / "datasets/ECSSD-250")[::4]
+
+
+def scores_of(photographs, engine, precision, calibration=()):
+    """MAE and max F of the shipped network."""
+    predictor = Predictor.from_loaded(load_network("lite"), torch.device("cpu"), precision, None, engine, calibration)
+    scored = [score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask)) for pair in photographs]
+    curve = sum(one.curves[2] for one in scored) / len(scored)  # F by threshold
+    return sum(one.row.measures.mae for one in scored) / len(scored), max(curve)
+
+
+@pytest.fixture(scope="module")
+def exact(photographs):
+    mae, best = scores_of(photographs, "torch", "fp32")
+    assert mae < 0.06 and best > 0.85
+    return mae, best
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"], indirect=True)
+def test_int8_scores_of_the_shipped_network(name, shared, photographs, exact):
+    """Max F and MAE on real photographs move by less than .003; calibrated on other ones."""
+    pytest.importorskip("nncf", reason="needs nncf (requirements-deploy.txt)")
+    others = sorted((shared / "datasets/DUTS-TR/DUTS-TR-Image").iterdir())[::150]
+    mae, best = scores_of(photographs, name, "int8", others)
+    assert 0 < abs(mae - exact[0]) < 0.003 and abs(best - exact[1]) < 0.003
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bf16_scores_of_the_shipped_network(engine, photographs, exact):
+    if engine == "openvino":
+        openvino = pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            pytest.skip("this processor has no bfloat16 units")
+    elif not any(torch.cpu.get_capabilities().get(unit) for unit in ("avx512_bf16", "amx_bf16")):
+        pytest.skip("this processor has no bfloat16 units")
+    mae, _ = scores_of(photographs, engine, "bf16")
+    assert 0 < abs(mae - exact[0]) < 0.001

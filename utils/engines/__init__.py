@@ -1,6 +1,0 @@
-"""What computes the maps: PyTorch, ONNX Runtime or OpenVINO, behind one call."""
-
-from utils.engines.base import Engine, EngineError, EngineName, EnginePrecision
-from utils.engines.choice import TOLERANCE, build_engine
-
-__all__ = ["TOLERANCE", "Engine", "EngineError", "EngineName", "EnginePrecision", "build_engine"]
