@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.errors import DataError
 from data.image_io import Pixels
+from data.settings import AugmentConfig
 
 MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
 """ImageNet mean of R, G, B, for values in [0, 1]."""
@@ -41,35 +41,6 @@ class PairTransform(Protocol):
     def __call__(self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """See `TrainTransform.__call__`."""
         ...
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """What training may do to a picture.
-
-    Args:
-        flip: probability of a mirror image, left to right.
-        crop: the largest part of width and of height that is cut away (F3Net: 1/8).
-        rotate: the largest angle, degrees, either way; what comes in from outside of the picture has
-            ImageNet's mean colour and is no object.
-        colour: the largest change of brightness, contrast and saturation: each is a factor drawn from
-            [1 - colour, 1 + colour].
-
-    Raises:
-        DataError: a setting is out of its range, which the message gives.
-    """
-
-    flip: float = 0.5
-    crop: float = 1 / 8
-    rotate: float = 0.0
-    colour: float = 0.0
-
-    def __post_init__(self) -> None:
-        limits = {"flip": 1.0, "crop": 0.9, "rotate": 180.0, "colour": 1.0}
-        for name, limit in limits.items():
-            value = getattr(self, name)
-            if not 0 <= value <= limit:
-                raise DataError(f"augment.{name} is {value}; it must lie between 0 and {limit:g}.")
 
 
 class TrainTransform:

@@ -9,8 +9,9 @@ import numpy as np
 
 from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
 from data.layouts import Pair, find_pairs
+from data.settings import AugmentConfig
 from data.synthetic import write_scenes
-from data.transforms import AugmentConfig, TrainTransform
+from data.transforms import TrainTransform
 from net.architect import ArchitectConfig, alphas_rest
 from net.cost import CostConfig
 from net.losses import LossConfig

@@ -19,7 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.datasets import read_pair
 from data.layouts import find_pairs
-from data.loaders import DataConfig, build_loaders
+from data.loaders import build_loaders
+from data.settings import DataConfig
 from data.synthetic import write_scenes
 from data.transforms import EvalTransform
 from inference.weights import load_checkpoint, load_network

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.loaders import DataConfig
+from data.settings import DataConfig
 from net.auto_msfnet import NetworkConfig
 from net.losses import LossConfig
 from training.ema import AverageConfig

@@ -20,7 +20,8 @@ from data.datasets import Batch, EpochBatches, SaliencyDataset, SampleKey, make_
 from data.errors import DataError
 from data.image_io import ImageReadError, write_png
 from data.layouts import Pair, find_pairs
-from data.transforms import AugmentConfig, EvalTransform, TrainTransform
+from data.settings import AugmentConfig
+from data.transforms import EvalTransform, TrainTransform
 
 LENGTHS, BATCHES, WORLDS = st.integers(1, 60), st.integers(1, 9), st.integers(1, 4)
 

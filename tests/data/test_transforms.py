@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError
-from data.transforms import MEAN, STD, AugmentConfig, EvalTransform, TrainTransform, binarise, normalise, prepare_image
+from data.settings import AugmentConfig
+from data.transforms import MEAN, STD, EvalTransform, TrainTransform, binarise, normalise, prepare_image
 
 SIDES = st.integers(8, 90)
 CONFIGS = st.builds(

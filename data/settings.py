@@ -1,0 +1,94 @@
+"""Settings of the data: which files to read and how to change them. Imports no torch, so that `--help` is quick."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.errors import DataError
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What training may do to a picture.
+
+    Args:
+        flip: probability of a mirror image, left to right.
+        crop: the largest part of width and of height that is cut away (F3Net: 1/8).
+        rotate: the largest angle, degrees, either way; what comes in from outside of the picture has
+            ImageNet's mean colour and is no object.
+        colour: the largest change of brightness, contrast and saturation: each is a factor drawn from
+            [1 - colour, 1 + colour].
+
+    Raises:
+        DataError: a setting is out of its range, which the message gives.
+    """
+
+    flip: float = 0.5
+    crop: float = 1 / 8
+    rotate: float = 0.0
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits = {"flip": 1.0, "crop": 0.9, "rotate": 180.0, "colour": 1.0}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value <= limit:
+                raise DataError(f"augment.{name} is {value}; it must lie between 0 and {limit:g}.")
+
+
+@dataclass(frozen=True)
+class SizeStage:
+    """From a share of the run on, the sides of the square that batches are drawn at.
+
+    Attributes:
+        start: share of the epochs, 0 for the first stage.
+        sizes: sides in pixels; one of them is drawn for each batch.
+    """
+
+    start: float
+    sizes: list[int]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1:
+            raise DataError(f"data.stages: start is {self.start}, expected a share of the epochs between 0 and 1.")
+        if not self.sizes or min(self.sizes) < 32:
+            raise DataError(f"data.stages: sizes are {self.sizes}, expected one or more sides of 32 pixels or more.")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on.
+
+    Attributes:
+        root: a data set in any layout that `python -m data.check` knows.
+        list_file: one name a line, to train on a part; null for all.
+        held_out: share of the pairs, drawn by seed, that training never sees and that the best weights are chosen on.
+        size: side in pixels of the square for validation and inference; 256 in the paper.
+        stages: multi-scale or progressive training; empty for `size` throughout, as in the released code.
+        workers: processes that read, for each process that trains.
+        augment: random changes of a picture and its mask.
+    """
+
+    root: Path
+    list_file: Path | None = None
+    held_out: float = 0.05
+    size: int = 256
+    stages: list[SizeStage] = field(default_factory=list)
+    workers: int = 2
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        if self.size < 32:
+            raise DataError(f"data.size: {self.size} pixels, expected 32 or more.")
+        if self.workers < 0:
+            raise DataError(f"data.workers: {self.workers}, expected 0 (read in the training process) or more.")
+        starts = [stage.start for stage in self.stages]
+        if starts != sorted(starts):
+            raise DataError(f"data.stages: start goes {starts}, expected the stages in the order of the run.")
+
+    def sizes_at(self, done: float) -> list[int]:
+        """Sides that batches are drawn from once this share of the run is done."""
+        sizes = [self.size]
+        for stage in self.stages:
+            if done >= stage.start:
+                sizes = stage.sizes
+        return sizes
