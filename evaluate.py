@@ -29,9 +29,9 @@ from evaluation.report.sheets import draw_sheet
 from evaluation.score_files import write_csv, write_json
 from evaluation.statistics import RESAMPLES
 from evaluation.tables import aligned, comma_separated, markdown
+from utils.config import named_folders
 from utils.errors import exit_on_user_error
 from utils.files import replace_bytes, replace_text
-from utils.named_folders import named_folders
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -36,9 +36,9 @@ from inference.export_check import Differences, change_lines, compare, score_cha
 from inference.predictor import Predictor
 from inference.tasks import folder_job
 from inference.weights import LoadedNetwork, load_network
+from utils.config import named_folders
 from utils.device import banner
 from utils.errors import UserError, exit_on_user_error
-from utils.named_folders import named_folders
 from utils.plugins import run_files
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"

@@ -53,11 +53,11 @@ from inference.video.convert import make_video
 from inference.video.reader import Clip
 from inference.video.writer import has_ffmpeg
 from inference.weights import LoadedNetwork, load_network
+from utils.config import named_folders
 from utils.device import banner, choose_device, keep_memory
 from utils.distributed import Processes, join
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
-from utils.named_folders import named_folders
 from utils.plugins import run_files
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"

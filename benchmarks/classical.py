@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.image_io import read_image, write_png
 from data.layouts import Pair, find_pairs
+from utils.config import named_folders
 from utils.errors import UserError, exit_on_user_error
-from utils.named_folders import named_folders
 
 Picture = NDArray[np.uint8]
 INSTALL = "pip install opencv-contrib-python-headless pillow tqdm, in an environment without opencv-python-headless"

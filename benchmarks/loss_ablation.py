@@ -29,9 +29,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.layouts import Pair, find_pairs
+from utils.config import named_folders
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text, write_beside
-from utils.named_folders import named_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE_WIDTH, WIDTHS = "[5,5,5]", "[3,5,7]"  # pixels of tolerance of P1, P2, P3
