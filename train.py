@@ -127,7 +127,7 @@ def set_up(config: TrainConfig, processes: Processes) -> Run:
         config.data, config.batch, config.seed, parts=config.accumulate, rank=processes.rank, world=processes.world,
         pin=processes.device.type == "cuda",
     )  # fmt: skip
-    pictures = loaders.pictures
+    pictures = loaders.files
     processes.say(f"{pictures['training']} pictures to train on, {pictures['held_out']} held out")
     run = Run(
         config, processes, network, network, frozen,
@@ -381,7 +381,7 @@ def save(run: Run) -> None:
 def found(run: Run) -> dict[str, Any]:
     """What the config does not say but must be the same as well for a run to go on."""
     return {
-        "processes": run.processes.world, "precision": run.precision, "pictures": dict(run.loaders.pictures),
+        "processes": run.processes.world, "precision": run.precision, "pictures": dict(run.loaders.files),
         "genotype": run.network.genotype.plain(),
     }  # fmt: skip
 

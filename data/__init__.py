@@ -1,1 +1,1 @@
-"""Files to tensors: reading, layouts, transforms, data sets, generated scenes."""
+"""Files to tensors: reading, layouts, transforms, datasets, generated scenes."""

@@ -1,8 +1,8 @@
 """Pairs of files to batches.
 
-No random state lives in a worker: what is drawn for a sample depends only on the seed, the epoch and
-the sample's index, and what a batch holds only on the seed, the epoch and the batch's number.
-So a run that was stopped goes on with the very samples that it would have had, with any number of workers.
+No random state lives in a worker. The augmentation of a sample depends only on the seed, the epoch and the sample's
+index; the content of a batch depends only on the seed, the epoch and the batch's number. A resumed run therefore gets
+the same samples as an uninterrupted one, with any number of workers.
 """
 
 import atexit
@@ -26,7 +26,7 @@ from data.transforms import PairTransform
 
 
 class SampleKey(NamedTuple):
-    """Which sample, as drawn when, at which size.
+    """The key of a sample: epoch, index and size.
 
     Args:
         epoch: counted from 0.
@@ -40,7 +40,7 @@ class SampleKey(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One picture: image (3, S, S) float32 normalised, mask (1, S, S) float32 0 or 1, index of its pair."""
+    """One sample: image (3, S, S) float32 normalised, mask (1, S, S) float32 0 or 1, index of its pair."""
 
     image: Tensor
     mask: Tensor
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Several pictures: image (B, 3, S, S) channels last in memory, mask (B, 1, S, S), index (B,) int64."""
+    """Several samples: image (B, 3, S, S) channels last in memory, mask (B, 1, S, S), index (B,) int64."""
 
     image: Tensor
     mask: Tensor
@@ -56,12 +56,12 @@ class Batch(NamedTuple):
 
 
 class SaliencyDataset(Dataset[Sample]):
-    """Pictures with masks, transformed when asked for.
+    """Images with masks, read and transformed on access.
 
     Args:
         pairs: the files.
-        transform: what makes tensors of them.
-        seed: of all that the transform draws.
+        transform: image and mask to tensors.
+        seed: of the random numbers of the transform.
     """
 
     def __init__(self, pairs: Sequence[Pair], transform: PairTransform, seed: int = 0) -> None:
@@ -76,7 +76,7 @@ class SaliencyDataset(Dataset[Sample]):
         """Reads and transforms one sample.
 
         Raises:
-            DataError: a file cannot be read, or the mask does not fit the picture.
+            DataError: a file cannot be read, or the mask has another size than the image.
         """
         epoch, index, size = key
         image, mask = read_pair(self.pairs[index])
@@ -85,9 +85,9 @@ class SaliencyDataset(Dataset[Sample]):
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
-    """The batches of an epoch, from a position on.
+    """The batches of an epoch, starting at any position.
 
-    Each epoch has its own order. A batch of all ranks together is a run of that order, dealt out to the
+    Each epoch has its own order. A batch of all ranks together is a run of that order, distributed to the
     ranks in turn; its size is drawn per batch and is the same on every rank.
 
     Args:
@@ -121,7 +121,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         if length < (world * batch_size if drop_last else 1):
             raise DataError(
                 f"{length} samples do not fill one batch of {batch_size} on each of {world} processes. "
-                f"Give more pictures or a smaller batch size."
+                f"Give more images or a smaller batch size."
             )
         self.length = length
         self.batch_size = batch_size
@@ -147,8 +147,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         """
         if epoch < 0 or not 0 <= batch <= self.per_epoch:
             raise DataError(
-                f"epoch {epoch}, batch {batch}: an epoch has {self.per_epoch} batches. A run goes on with the "
-                f"data, batch size and number of processes that it began with."
+                f"epoch {epoch}, batch {batch}: an epoch has {self.per_epoch} batches. Resume a run with the "
+                f"data, batch size and number of processes that it started with."
             )
         self.epoch, self.batch = epoch, batch
 
@@ -166,7 +166,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
 
 class PairLoader(DataLoader[Any]):
-    """A loader that hands a worker's error on as it was: one line, without the worker's traceback."""
+    """A loader that raises a worker's error as one line, without the worker's traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
@@ -179,34 +179,34 @@ class PairLoader(DataLoader[Any]):
 
 
 def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Parts the pairs at random, by name and seed alone: the order in which they come does not matter.
+    """Splits the pairs at random. The split depends on the names and the seed, not on the order of the pairs.
 
     Args:
         pairs: all of them.
-        held_out: the part to hold out, in [0, 1); above 0 at least one pair is held out.
+        held_out: share of the second split, in [0, 1); above 0 it has at least one pair.
         seed: of the draw.
 
     Returns:
-        Those to train on and those held out, each sorted.
+        The training split and the validation split, each sorted.
 
     Raises:
-        DataError: nothing would be left to train on.
+        DataError: the training split would be empty.
     """
     if not 0 <= held_out < 1:
-        raise DataError(f"held_out is {held_out}; give a part of at least 0 and less than 1.")
+        raise DataError(f"held_out is {held_out}; give a share of at least 0 and less than 1.")
     ordered = sorted(pairs)
     count = max(round(held_out * len(ordered)), int(held_out > 0))
     if count >= len(ordered):
-        raise DataError(f"Holding out {held_out:g} of {len(ordered)} pairs leaves none to train on.")
+        raise DataError(f"held_out {held_out:g} of {len(ordered)} pairs leaves none to train on. Give a smaller share.")
     chosen = {int(one) for one in np.random.default_rng(seed).permutation(len(ordered))[:count]}
     kept = [pair for index, pair in enumerate(ordered) if index not in chosen]
     return kept, [ordered[index] for index in sorted(chosen)]
 
 
 def fingerprint(*parts: Sequence[Pair]) -> str:
-    """16 hexadecimal digits that change with a name or the split, not with the folder.
+    """16 hexadecimal digits that identify the names and the split, not the folder.
 
-    Contents do not count: a picture that was broken may be mended in the middle of a run.
+    The contents of the files do not count: a damaged image may be replaced between two parts of a run.
     """
     names = "\n\n".join("\n".join(pair.name for pair in part) for part in parts)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
@@ -215,7 +215,7 @@ def fingerprint(*parts: Sequence[Pair]) -> str:
 def make_loader(
     dataset: SaliencyDataset, batches: EpochBatches, workers: int = 1, pin_memory: bool = False
 ) -> PairLoader:
-    """Reads batches ahead in worker processes, which live on from epoch to epoch.
+    """A loader that reads batches ahead in worker processes, which persist from epoch to epoch.
 
     Args:
         dataset: the samples.
@@ -232,18 +232,17 @@ def make_loader(
         worker_init_fn=worker_init,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers > 0 else None,
-        # An iterator draws a number when it begins, which nothing here uses. From the global generator, that would
-        # change what the network's layers draw after a run was stopped and went on.
+        # An iterator draws a number when it starts, which nothing here uses. Drawn from the global generator, it would
+        # change the random numbers of the network's layers after a resume.
         generator=torch.Generator(),
     )
-    # A program that fails holds its loader until the very end, and Python would wait for workers that
-    # nobody told to leave.
+    # A failing program keeps its loader until the interpreter exits, which would wait for workers that never stop.
     atexit.register(_end_workers, weakref.ref(loader))
     return loader
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples to a batch, the images channels last in memory, which is how they come.
+    """Samples to a batch. The images are channels last in memory, as the samples are.
 
     Shapes:
         samples: (3, S, S) and (1, S, S) each.
@@ -255,10 +254,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def worker_init(worker: int) -> None:
-    """One thread a worker: the machine's cores belong to the network.
+    """Sets up a worker: one thread, and signals left to the main process.
 
-    Signals to the whole process group are for the main process, which saves its state and then ends its
-    workers: a worker ignores SIGINT and the first SIGTERM. A second one ends it.
+    The main process saves its state on a signal to the process group and then ends its workers. A worker therefore
+    ignores SIGINT and the first SIGTERM. A second SIGTERM ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
@@ -267,7 +266,7 @@ def worker_init(worker: int) -> None:
 
 
 def _end_workers(reference: "weakref.ref[PairLoader]") -> None:
-    """Tells the workers of a loader to leave, as the loader itself does when it is deleted."""
+    """Stops the workers of a loader, as deleting the loader does."""
     loader = reference()
     iterator = None if loader is None else loader._iterator
     if isinstance(iterator, _MultiProcessingDataLoaderIter):

@@ -8,13 +8,13 @@ from data.errors import DataError
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What training may do to a picture.
+    """Random changes of an image and its mask in training.
 
     Args:
-        flip: probability of a mirror image, left to right.
+        flip: probability of mirroring, left to right.
         crop: the largest part of width and of height that is cut away (F3Net: 1/8).
-        rotate: the largest angle, degrees, either way; what comes in from outside of the picture has
-            ImageNet's mean colour and is no object.
+        rotate: the largest angle, degrees, in both directions; the corners are filled with ImageNet's mean colour
+            and are background.
         colour: the largest change of brightness, contrast and saturation: each is a factor drawn from
             [1 - colour, 1 + colour].
 
@@ -37,7 +37,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class SizeStage:
-    """From a share of the run on, the sides of the square that batches are drawn at.
+    """A stage of multi-scale training: the sides of the square from a share of the run on.
 
     Attributes:
         start: share of the epochs, 0 for the first stage.
@@ -56,16 +56,16 @@ class SizeStage:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to train on.
+    """The dataset of a training run.
 
     Attributes:
-        root: a data set in any layout that `python -m data.check` knows.
+        root: a dataset in any layout that `python -m data.check` knows.
         list_file: one name a line, to train on a part; null for all.
-        held_out: share of the pairs, drawn by seed, that training never sees and that the best weights are chosen on.
+        held_out: share of the pairs in the validation split, drawn by seed; the best weights are chosen on it.
         size: side in pixels of the square for validation and inference; 256 in the paper.
         stages: multi-scale or progressive training; empty for `size` throughout, as in the released code.
-        workers: processes that read, for each process that trains.
-        augment: random changes of a picture and its mask.
+        workers: worker processes that read, for each training process.
+        augment: random changes of an image and its mask.
     """
 
     root: Path

@@ -37,7 +37,7 @@ Silhouette = list[Stroke]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a silhouette goes: centre and radius as parts of the picture's side, angle in radians."""
+    """Where a silhouette goes: centre and radius as parts of the image's side, angle in radians."""
 
     x: float
     y: float

@@ -1,13 +1,12 @@
-"""Generated scenes with exact masks, so that training and search run where there is no data set.
+"""Generated scenes with exact masks, for training and search without a dataset.
 
     python -m data.synthetic DIR --count 2000 --size 256 --seed 0
 
-The rule of what is salient: one to three objects, large (each 2 to 40 % of the picture) and with a colour
-drawn to differ from what is around them by 40 in CIE Lab. Nothing else is: not the cluttered background,
-not faint shapes (of any size, but at most a tenth brighter or darker than what they lie on), not specks (of
-any colour, but each below a quarter of a per cent), and not the objects' shadows.
+The foreground is one to three objects. Each covers 2 to 40 % of the image, and its colour is drawn to differ
+from its surroundings by 40 in CIE Lab. Everything else is background: clutter, faint shapes (at most a tenth
+brighter or darker than their surroundings), specks (each below 0.25 % of the image) and shadows.
 
-The scenes are our own; no paper's numbers rest on them.
+The scenes are our own; no published number depends on them.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from data.errors import DataError
 from data.image_io import Pixels, write_jpeg, write_png
 from data.shapes import Placement, Plane, Silhouette, ellipse, polygon, random_silhouette, rasterise
-from data.textures import Palette, Picture, clouds, coloured, random_texture
+from data.textures import ColourImage, Palette, clouds, coloured, random_texture
 from utils.errors import exit_on_user_error
 
 _DIFFERENCE = 40.0
@@ -32,7 +31,7 @@ _SMALLEST, _LARGEST = 0.02, 0.4
 
 
 class Scene(NamedTuple):
-    """A picture (H, W, 3) uint8 RGB and its mask (H, W) uint8, 0 or 255."""
+    """An image (H, W, 3) uint8 RGB and its mask (H, W) uint8, 0 or 255."""
 
     image: Pixels
     mask: Pixels
@@ -54,32 +53,32 @@ def scene(rng: np.random.Generator, size: int) -> Scene:
         returns: (size, size, 3) uint8 and (size, size) uint8.
 
     Raises:
-        DataError: the size is below 32 pixels, where nothing could be told apart.
+        DataError: the size is below 32 pixels.
     """
     if size < 32:
         raise DataError(f"size is {size}; a scene needs at least 32 pixels a side.")
-    picture = _background(rng, size)
-    picture = _add_faint_shapes(rng, picture)
-    picture = _add_specks(rng, picture)
-    if rng.random() < 0.4:  # out of focus, as behind a near object
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.004, 0.02) * size).astype(np.float32)
+    image = _background(rng, size)
+    image = _add_faint_shapes(rng, image)
+    image = _add_specks(rng, image)
+    if rng.random() < 0.4:  # out of focus
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.004, 0.02) * size).astype(np.float32)
     covered = np.zeros((size, size), np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     light = _Light(np.cos(angle), np.sin(angle), rng.uniform(0.005, 0.05), rng.uniform(0, 0.6))
     for alpha in _place_objects(rng, size):
-        picture = _add_object(rng, picture, alpha, light)
+        image = _add_object(rng, image, alpha, light)
         covered = np.maximum(covered, alpha)
-    image = _photograph(rng, picture)
+    image = _camera(rng, image)
     return Scene(image, np.where(covered >= 0.5, 255, 0).astype(np.uint8))
 
 
 def write_scenes(root: str | Path, count: int, size: int = 256, seed: int = 0) -> Path:
-    """Writes scenes as a data set that `find_pairs` finds: `images/*.jpg` and `masks/*.png`.
+    """Writes scenes as a dataset that `find_pairs` finds: `images/*.jpg` and `masks/*.png`.
 
-    Scene number i depends on the seed and i alone: a larger set begins with the smaller one.
+    Scene number i depends on the seed and on i only, so a larger dataset begins with the smaller one.
 
     Args:
-        root: folder to write to; must not hold a data set already.
+        root: folder to write to; must not hold a dataset already.
         count: number of scenes.
         size: side, pixels.
         seed: of all scenes.
@@ -88,14 +87,14 @@ def write_scenes(root: str | Path, count: int, size: int = 256, seed: int = 0) -
         The root.
 
     Raises:
-        DataError: the count is below 1, or the folder holds pictures or masks already.
+        DataError: the count is below 1, or the folder already holds files.
     """
     root = Path(root)
     if count < 1:
         raise DataError(f"count is {count}; give at least 1 scene.")
     for folder in (root / "images", root / "masks"):
         if folder.is_dir() and any(folder.iterdir()):
-            raise DataError(f"{folder}: holds files already. Choose a new folder, or clear this one away.")
+            raise DataError(f"{folder}: holds files already. Choose a new folder or delete this one.")
     for index in tqdm(range(count), "drawing", unit="scene", disable=None, leave=False):
         image, mask = scene(np.random.default_rng([seed, index]), size)
         write_jpeg(root / "images" / f"{index:06}.jpg", image)
@@ -116,23 +115,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _background(rng: np.random.Generator, size: int) -> Picture:
+def _background(rng: np.random.Generator, size: int) -> ColourImage:
     kind = rng.integers(4)
     palette = _muted_palette(rng)
     if kind == 0:
-        picture = coloured(clouds(rng, size), palette)
+        image = coloured(clouds(rng, size), palette)
     elif kind == 1:
-        picture = _horizon(rng, size)
+        image = _horizon(rng, size)
     elif kind == 2:
-        picture = _seen_slanted(rng, random_texture(rng, palette, size))
+        image = _seen_slanted(rng, random_texture(rng, palette, size))
     else:
-        picture = _leaves(rng, palette, size)
+        image = _leaves(rng, palette, size)
     grain = 1 + rng.uniform(0.02, 0.15) * (clouds(rng, size)[..., None] - 0.5)
-    return np.clip(picture * grain, 0, 1)
+    return np.clip(image * grain, 0, 1)
 
 
-def _horizon(rng: np.random.Generator, size: int) -> Picture:
-    """Two surfaces, one above the other, with an uneven border."""
+def _horizon(rng: np.random.Generator, size: int) -> ColourImage:
+    """Two textures, one above the other, with an uneven border."""
     upper = random_texture(rng, _muted_palette(rng), size)
     lower = coloured(clouds(rng, size), _muted_palette(rng))
     rows = np.arange(size, dtype=np.float32)[:, None] / size
@@ -141,18 +140,18 @@ def _horizon(rng: np.random.Generator, size: int) -> Picture:
     return upper * (1 - below) + lower * below
 
 
-def _seen_slanted(rng: np.random.Generator, picture: Picture) -> Picture:
-    """A surface as seen from one side: a perspective view of it."""
-    size = picture.shape[0]
+def _seen_slanted(rng: np.random.Generator, image: ColourImage) -> ColourImage:
+    """A perspective view of a texture."""
+    size = image.shape[0]
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
     inwards = (0.5 - corners) * rng.uniform(0, 0.5, (4, 1)).astype(np.float32)
     matrix = cv2.getPerspectiveTransform((corners + inwards) * size, corners * size)
-    warped = cv2.warpPerspective(picture, matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
+    warped = cv2.warpPerspective(image, matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
     return warped.astype(np.float32)
 
 
-def _leaves(rng: np.random.Generator, palette: Palette, size: int) -> Picture:
-    """Clutter: many overlapping shapes whose colours are close to each other."""
+def _leaves(rng: np.random.Generator, palette: Palette, size: int) -> ColourImage:
+    """Clutter: many overlapping shapes of similar colours."""
     canvas = np.empty((size, size, 3), np.float32)
     canvas[:] = palette.mean(0)
     for _ in range(int(rng.integers(80, 300))):
@@ -165,25 +164,25 @@ def _leaves(rng: np.random.Generator, palette: Palette, size: int) -> Picture:
     return np.clip(canvas, 0, 1)
 
 
-def _add_faint_shapes(rng: np.random.Generator, picture: Picture) -> Picture:
+def _add_faint_shapes(rng: np.random.Generator, image: ColourImage) -> ColourImage:
     for _ in range(int(rng.integers(0, 6))):
         where = Placement(rng.random(), rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0, 2 * np.pi))
-        alpha = rasterise(random_silhouette(rng), where, picture.shape[0])[..., None]
-        picture = picture * (1 + rng.uniform(-0.1, 0.1) * alpha)
-    return np.clip(picture, 0, 1)
+        alpha = rasterise(random_silhouette(rng), where, image.shape[0])[..., None]
+        image = image * (1 + rng.uniform(-0.1, 0.1) * alpha)
+    return np.clip(image, 0, 1)
 
 
-def _add_specks(rng: np.random.Generator, picture: Picture) -> Picture:
+def _add_specks(rng: np.random.Generator, image: ColourImage) -> ColourImage:
     for _ in range(int(rng.integers(0, 15))):
         # A quarter of a per cent is a disc of radius 0.028.
         where = Placement(rng.random(), rng.random(), rng.uniform(0.006, 0.025), rng.uniform(0, 2 * np.pi))
-        alpha = rasterise(random_silhouette(rng), where, picture.shape[0])[..., None]
-        picture = picture * (1 - alpha) + _colour(rng) * alpha
-    return picture
+        alpha = rasterise(random_silhouette(rng), where, image.shape[0])[..., None]
+        image = image * (1 - alpha) + _colour(rng) * alpha
+    return image
 
 
 def _place_objects(rng: np.random.Generator, size: int) -> list[Plane]:
-    """The area that each object covers, (size, size); at least one object, none too small or too large."""
+    """The area that each object covers, (size, size): one to three objects of 2 to 40 % of the image each."""
     count = int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))
     shape = random_silhouette(rng)
     alike = rng.random() < 0.4
@@ -203,21 +202,21 @@ def _place_objects(rng: np.random.Generator, size: int) -> list[Plane]:
 def _place(rng: np.random.Generator, shape: Silhouette, size: int, count: int) -> Plane:
     x, y = np.clip(rng.normal(0.5, 0.1 + 0.06 * count, 2), 0.15, 0.85)
     radius = rng.uniform(0.2, 0.48) / count**0.4
-    # Mostly upright, as things stand in photographs.
+    # Mostly upright, as objects in real images are.
     angle = rng.normal(0, 0.25) if rng.random() < 0.7 else rng.uniform(0, 2 * np.pi)
     return rasterise(shape, Placement(x, y, radius, angle), size)
 
 
-def _add_object(rng: np.random.Generator, picture: Picture, alpha: Plane, light: _Light) -> Picture:
-    """Lays a shadow on the picture, and on it the object: a texture, shaded as if it were round."""
-    size = picture.shape[0]
-    palette = _standing_out(rng, picture, alpha)
+def _add_object(rng: np.random.Generator, image: ColourImage, alpha: Plane, light: _Light) -> ColourImage:
+    """Adds a shadow and an object to the image; the texture of the object is shaded as if it were round."""
+    size = image.shape[0]
+    palette = _standing_out(rng, image, alpha)
     surface = random_texture(rng, palette, size) * _shading(rng, alpha, light)[..., None]
     moved = np.array([[1, 0, -light.x * 0.05 * size], [0, 1, -light.y * 0.05 * size]])
     shadow = cv2.warpAffine(alpha, moved, (size, size))
     shadow = cv2.GaussianBlur(shadow, (0, 0), light.softness * size)[..., None]
-    ground = picture * (1 - light.strength * shadow)
-    return (ground * (1 - alpha[..., None]) + np.clip(surface, 0, 1) * alpha[..., None]).astype(np.float32)
+    shadowed = image * (1 - light.strength * shadow)
+    return (shadowed * (1 - alpha[..., None]) + np.clip(surface, 0, 1) * alpha[..., None]).astype(np.float32)
 
 
 def _shading(rng: np.random.Generator, alpha: Plane, light: _Light) -> Plane:
@@ -230,20 +229,20 @@ def _shading(rng: np.random.Generator, alpha: Plane, light: _Light) -> Plane:
     return np.clip(1 - rng.uniform(0.1, 0.5) * (light.x * slope_x + light.y * slope_y), 0.4, 1.6)
 
 
-def _standing_out(rng: np.random.Generator, picture: Picture, alpha: Plane) -> Palette:
-    """Two colours of which at least one differs from what is around an area by 40 in Lab; else the farthest.
+def _standing_out(rng: np.random.Generator, image: ColourImage, alpha: Plane) -> Palette:
+    """Two colours that differ from the surroundings of an area by 40 in Lab, else the two that differ most.
 
-    Light and shading take some of the difference away again.
+    Light and shading reduce the difference afterwards.
     """
     wide = cv2.dilate(alpha, np.ones((15, 15), np.uint8))
-    around = _lab(np.average(picture.reshape(-1, 3), axis=0, weights=wide.ravel() + 1e-6))
+    around = _lab(np.average(image.reshape(-1, 3), axis=0, weights=wide.ravel() + 1e-6))
     colours = np.stack([_colour(rng) for _ in range(40)])
     differences = np.array([np.linalg.norm(_lab(colour) - around) for colour in colours])
     good = np.flatnonzero(differences >= _DIFFERENCE)
     if len(good) < 2:
         good = np.argsort(differences)[-2:]
     first, second = colours[good[:2]]
-    if rng.random() < 0.5:  # as many things have, two shades of one colour
+    if rng.random() < 0.5:  # two shades of one colour
         second = np.clip(first * rng.uniform(0.7, 1.3), 0, 1)
     return np.stack([first, second])
 
@@ -272,12 +271,12 @@ def _from_hsv(hue: float, saturation: float, value: float) -> NDArray[np.float32
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).reshape(3).astype(np.float32)
 
 
-def _photograph(rng: np.random.Generator, picture: Picture) -> Pixels:
-    """Uneven light, a lens that is not quite sharp, and the noise of a sensor."""
-    size = picture.shape[0]
+def _camera(rng: np.random.Generator, image: ColourImage) -> Pixels:
+    """Uneven light, a slightly blurred lens and sensor noise."""
+    size = image.shape[0]
     y, x = np.indices((size, size), np.float32) / size - 0.5
     uneven = 1 + rng.uniform(-0.4, 0.4) * x + rng.uniform(-0.4, 0.4) * y - rng.uniform(0, 0.5) * (x**2 + y**2)
-    lit = np.clip(picture * uneven[..., None], 0, 1) ** rng.uniform(0.8, 1.25)
+    lit = np.clip(image * uneven[..., None], 0, 1) ** rng.uniform(0.8, 1.25)
     if rng.random() < 0.5:
         lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.3, 0.9))
     noisy = lit + rng.uniform(0, 0.03) * rng.standard_normal(lit.shape, dtype=np.float32)

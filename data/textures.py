@@ -1,4 +1,4 @@
-"""Random surfaces for generated scenes: a pattern in [0, 1] that runs between the colours of a palette."""
+"""Random textures of generated scenes: a pattern in [0, 1], mapped to the colours of a palette."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.floating]
-Picture = NDArray[np.floating]
+ColourImage = NDArray[np.floating]
 Palette = NDArray[np.floating]
 
 
-def random_texture(rng: np.random.Generator, palette: Palette, size: int) -> Picture:
+def random_texture(rng: np.random.Generator, palette: Palette, size: int) -> ColourImage:
     """One of the patterns below in the colours of a palette.
 
     Shapes:
@@ -22,8 +22,8 @@ def random_texture(rng: np.random.Generator, palette: Palette, size: int) -> Pic
     return coloured(PATTERNS[names[int(rng.integers(len(names)))]](rng, size), palette)
 
 
-def coloured(pattern: Plane, palette: Palette) -> Picture:
-    """Runs through the palette from its first colour at 0 to its last at 1.
+def coloured(pattern: Plane, palette: Palette) -> ColourImage:
+    """Maps 0 to the first colour of the palette, 1 to the last, and interpolates between them.
 
     Shapes:
         pattern: (H, W) in [0, 1].
@@ -36,7 +36,7 @@ def coloured(pattern: Plane, palette: Palette) -> Picture:
 
 
 def plain(rng: np.random.Generator, size: int) -> Plane:
-    """Nearly one colour, with a little grain."""
+    """Nearly one colour, with weak noise."""
     return np.clip(0.5 + 0.15 * (clouds(rng, size) - 0.5), 0, 1)
 
 
@@ -63,7 +63,7 @@ def checker(rng: np.random.Generator, size: int) -> Plane:
 
 
 def clouds(rng: np.random.Generator, size: int) -> Plane:
-    """Noise of all scales, the finer the weaker."""
+    """Noise of all scales; finer scales are weaker."""
     octaves = [2**k for k in range(1, 8) if 2**k <= size]
     fall = rng.uniform(0.45, 0.8)
     total = np.zeros((size, size), np.float32)
@@ -74,7 +74,7 @@ def clouds(rng: np.random.Generator, size: int) -> Plane:
 
 
 def marble(rng: np.random.Generator, size: int) -> Plane:
-    """Bands that noise has bent: wood, marble, water."""
+    """Bands distorted by noise: wood, marble, water."""
     u, v = _turned(rng, size)
     bent = rng.uniform(2, 8) * u + rng.uniform(0.5, 2) * clouds(rng, size) + 0.3 * v
     return (0.5 + 0.5 * np.sin(2 * np.pi * bent)).astype(np.float32)
@@ -89,7 +89,7 @@ def spots(rng: np.random.Generator, size: int) -> Plane:
 
 
 def grain(rng: np.random.Generator, size: int) -> Plane:
-    """Fine noise, as of sand or cloth, drawn out along one direction."""
+    """Fine noise, blurred along one direction: sand or cloth."""
     fine = rng.random((size, size), dtype=np.float32)
     width, height = (int(2 * k + 1) for k in rng.integers(0, 5, 2))
     return _stretched(np.asarray(cv2.blur(fine, (width, height)), np.float32))

@@ -1,11 +1,11 @@
-"""What becomes of a picture and its mask on the way to the network.
+"""Transforms: an image and its mask to the tensors that the network takes.
 
-Two preparations. `prepare_image` is the published one for testing: float32, bilinear to a square,
-ImageNet mean and deviation. `TrainTransform` draws a crop, a flip, a turn and a change of colour, and does
-all of the geometry in one affine sampling, so that the picture is interpolated once.
+`prepare_image` is the published preparation for testing: float32, bilinear to a square, ImageNet mean and standard
+deviation. `TrainTransform` draws a crop, a flip, a rotation and a change of colour. It applies all of the geometry in
+one affine sampling, so that the image is interpolated once.
 
-Source: the crop of up to an eighth of each side and the flip are F3Net's, whose recipe the field shares.
-The turn, the colour and the way of shrinking are our choice.
+Source: the crop of up to an eighth of each side and the flip are F3Net's, whose recipe is common in the field.
+Rotation, colour and the way of shrinking are our choice.
 """
 
 import math
@@ -26,7 +26,7 @@ MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
 STD: tuple[float, float, float] = (0.229, 0.224, 0.225)
 """ImageNet standard deviation of R, G, B, for values in [0, 1]."""
 
-# The mean colour in 8 bits: what lies outside of a turned picture becomes about 0 after normalisation.
+# The mean colour in 8 bits: it fills the corners of a rotated image and becomes about 0 after normalisation.
 _FILL = tuple(round(255 * value) for value in MEAN)
 _MEAN = np.array(MEAN, np.float32)
 _STD = np.array(STD, np.float32)
@@ -36,7 +36,7 @@ _GREY = np.array([0.299, 0.587, 0.114])
 
 
 class PairTransform(Protocol):
-    """What turns a picture and its mask into two tensors of one size."""
+    """A transform of an image and its mask to two tensors of one size."""
 
     def __call__(self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """See `TrainTransform.__call__`."""
@@ -44,13 +44,13 @@ class PairTransform(Protocol):
 
 
 class TrainTransform:
-    """Draws an augmented square of a picture and its mask."""
+    """Draws an augmented square of an image and its mask."""
 
     def __init__(self, config: AugmentConfig | None = None) -> None:
         self.config = config or AugmentConfig()
 
     def __call__(self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """All that is random comes from `rng`, always in the same order.
+        """All random numbers come from `rng`, always in the same order.
 
         Shapes:
             image: (H, W, 3) uint8 RGB.
@@ -67,12 +67,12 @@ class TrainTransform:
 
 
 class EvalTransform:
-    """The whole picture in a square, as at test time, and its mask beside it."""
+    """The whole image resized to a square, as at test time, and its mask."""
 
     def __call__(
         self, image: Pixels, mask: Pixels, size: int, rng: np.random.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Nothing is random; `rng` is there so that it stands in for `TrainTransform`.
+        """Nothing is random; `rng` exists for the signature of `PairTransform`.
 
         Shapes:
             image: (H, W, 3) uint8 RGB.
@@ -84,13 +84,13 @@ class EvalTransform:
 
 
 def prepare_image(image: Pixels, size: int | tuple[int, int]) -> Tensor:
-    """A picture as the published networks take it at test time.
+    """An image as the published networks take it at test time.
 
     Source: the authors' test code: float32, OpenCV's INTER_LINEAR (no averaging when it shrinks), / 255,
     ImageNet mean and deviation.
 
     Args:
-        image: the picture.
+        image: the image.
         size: height and width of the result, or the side of a square.
 
     Shapes:
@@ -108,7 +108,7 @@ def prepare_image(image: Pixels, size: int | tuple[int, int]) -> Tensor:
 
 
 def normalise(image: Pixels) -> Tensor:
-    """8-bit RGB to what the network takes.
+    """8-bit RGB to the float32 input of the network.
 
     Shapes:
         image: (h, w, 3) uint8 RGB.
@@ -118,7 +118,7 @@ def normalise(image: Pixels) -> Tensor:
 
 
 def binarise(mask: Pixels) -> Tensor:
-    """Grey values to 0 and 1: from 128 on it is object.
+    """Grey values to 0 and 1: foreground from 128 on.
 
     Shapes:
         mask: (h, w) uint8.
@@ -133,11 +133,11 @@ def _tensor(image: NDArray[np.float32]) -> Tensor:
 
 @dataclass(frozen=True)
 class _View:
-    """Which part of a picture fills the square, and how.
+    """Which part of an image fills the square, and how.
 
     Args:
         box: left, top, width, height of that part, pixels.
-        degrees: turn about the middle of the box, counter-clockwise.
+        degrees: rotation about the middle of the box, counter-clockwise.
         flip: whether to mirror left to right.
     """
 
@@ -146,7 +146,7 @@ class _View:
     flip: bool = False
 
     def matrix(self, size: int) -> NDArray[np.float64]:
-        """(3, 3) from picture to square, in coordinates along pixel edges (the first pixel is [0, 1))."""
+        """(3, 3) from image to square, in coordinates along pixel edges (the first pixel is [0, 1))."""
         left, top, width, height = self.box
         cos, sin = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
         to_middle = np.array([[1, 0, -left - width / 2], [0, 1, -top - height / 2], [0, 0, 1]])
@@ -166,36 +166,36 @@ def _draw_view(image: Pixels, config: AugmentConfig, rng: np.random.Generator) -
     return _View(box, (2 * angle - 1) * config.rotate, flip < config.flip)
 
 
-def _sample(picture: Pixels, view: _View, size: int, fill: tuple[int, ...]) -> Pixels:
-    """Bilinear sampling of a picture to a square.
+def _sample(pixels: Pixels, view: _View, size: int, fill: tuple[int, ...]) -> Pixels:
+    """Bilinear sampling of an image to a square.
 
-    Down to half of its size a picture is only interpolated, as at test time. One that shrinks further
-    is first averaged over blocks (INTER_AREA) to within a factor of two, else its texture would alias.
+    Down to half of its size an image is only interpolated, as at test time. An image that shrinks further
+    is first averaged over blocks (INTER_AREA) to within a factor of two; otherwise its texture would alias.
 
     Shapes:
-        picture: (H, W) or (H, W, 3) uint8.
+        pixels: (H, W) or (H, W, 3) uint8.
         returns: (size, size) or (size, size, 3) uint8.
     """
-    height, width = picture.shape[:2]
+    height, width = pixels.shape[:2]
     matrix = view.matrix(size)
     blocks_x, blocks_y = max(1, view.box[2] // size), max(1, view.box[3] // size)
     if max(blocks_x, blocks_y) > 1:
         small = (max(1, width // blocks_x), max(1, height // blocks_y))
-        picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
     # OpenCV counts from the middle of the first pixel.
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     centred = np.linalg.inv(half) @ matrix @ half
-    # Without a turn only the half pixel at the rim lies outside: it repeats the rim.
+    # Without a rotation only the half pixel at the border lies outside: it repeats the border.
     border = cv2.BORDER_CONSTANT if view.degrees else cv2.BORDER_REPLICATE
     sampled = cv2.warpAffine(
-        picture, centred[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=fill
+        pixels, centred[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=fill
     )
     return sampled.astype(np.uint8, copy=False)
 
 
 def _change_colour(image: Pixels, brightness: float, contrast: float, saturation: float) -> Pixels:
-    """Saturation about a pixel's grey, contrast about the picture's mean grey, brightness: one matrix."""
+    """Saturation about a pixel's grey, contrast about the image's mean grey, brightness: one matrix."""
     grey = float(np.dot(cv2.mean(image)[:3], _GREY))
     mix = saturation * np.eye(3) + (1 - saturation) * np.tile(_GREY, (3, 1))
     offset = np.full((3, 1), (1 - contrast) * grey)

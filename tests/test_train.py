@@ -208,7 +208,7 @@ def test_it_learns(scenes, tmp_path):
         (["--batch", "99"], "99"),
         (["--loss.theta0", "4"], "loss.theta0: 4 pixels"),
         (["--average.decay", "1"], "average.decay: 1.0, expected 0 (off) or more and less than 1"),
-        (["--accumulate", "3"], "batch: 4 pictures can't be dealt out evenly to 1 processes with 3 parts"),
+        (["--accumulate", "3"], "batch: 4 images can't be distributed evenly to 1 processes with 3 parts"),
         (["--sync_batchnorm", "true"], "SyncBatchNorm computes on cuda alone, this run is on cpu"),
         (["--save_every", "0"], "save_every: 0, expected 1 or more"),
         (["--data.workers", "-1"], "data.workers: -1, expected 0"),

@@ -1,4 +1,4 @@
-"""The sample photographs: few, small, readable, and each with its source."""
+"""The sample images: few, small, readable, and each with its source."""
 
 from pathlib import Path
 

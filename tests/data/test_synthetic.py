@@ -57,7 +57,7 @@ def test_objects_stand_out_from_what_is_around_them():
 
 
 def test_the_mask_lies_where_the_object_is():
-    # An edge of the picture runs along most of the mask's edge: a shift by five pixels loses it.
+    # An edge of the image runs along most of the mask's edge: a shift by five pixels loses it.
     here, beside = [], []
     for seed in range(40):
         image, mask = scene(np.random.default_rng([2, seed]), 128)

@@ -1,4 +1,4 @@
-"""Picture and mask move together, and what is drawn depends on the generator alone."""
+"""Image and mask move together, and what is drawn depends on the generator alone."""
 
 import cv2
 import numpy as np
@@ -22,14 +22,14 @@ CONFIGS = st.builds(
 
 
 def discs(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A white disc off the middle of a black picture, and the mask of it."""
+    """A white disc off the middle of a black image, and the mask of it."""
     mask = np.zeros((height, width), np.uint8)
     cv2.circle(mask, (width // 3, height // 2), min(height, width) // 4, 255, -1)
     return np.repeat(mask[..., None], 3, 2), mask
 
 
 def grey(image: torch.Tensor) -> np.ndarray:
-    """The first channel, 0 to 1, of a normalised picture."""
+    """The first channel, 0 to 1, of a normalised image."""
     return image[0].numpy() * STD[0] + MEAN[0]
 
 
@@ -55,7 +55,7 @@ def test_picture_and_mask_agree(height: int, width: int, seed: int, turn: float)
     config = AugmentConfig(rotate=turn)
     seen, wanted = TrainTransform(config)(image, mask, 64, np.random.default_rng(seed))
     inside = wanted[0].numpy() > 0
-    # A turned picture has the mean colour, which is darker than the threshold, outside.
+    # A turned image has the mean colour, which is darker than the threshold, outside.
     assert np.mean((grey(seen) >= 0.501) == inside) > 0.995
 
 
@@ -128,7 +128,7 @@ def test_a_turn_fills_with_the_mean_colour_and_no_object():
 
 
 def test_a_turn_keeps_shapes_in_a_long_picture():
-    # A disc in a picture of 2:1 is an upright ellipse in the square, turned or not: turning comes before squashing.
+    # A disc in an image of 2:1 is an upright ellipse in the square, turned or not: turning comes before squashing.
     image = np.zeros((100, 200, 3), np.uint8)
     mask = np.zeros((100, 200), np.uint8)
     cv2.circle(mask, (100, 50), 30, 255, -1)
