@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evaluation.comparison import Comparison, comparison_csv, comparison_markdown
-from evaluation.latex import latex
 from evaluation.methods import Evaluated, evaluate, gather
 from evaluation.metrics import KEYS
 from evaluation.report.curves import draw_curves, pdf, svg
@@ -28,7 +27,8 @@ from evaluation.report.selection import KINDS, RANKED_BY, select
 from evaluation.report.sheets import draw_sheet
 from evaluation.score_files import write_csv, write_json
 from evaluation.statistics import RESAMPLES
-from evaluation.tables import aligned, comma_separated, markdown
+from evaluation.tables.latex import latex
+from evaluation.tables.scores import aligned, comma_separated, markdown
 from utils.config import named_folders
 from utils.errors import exit_on_user_error
 from utils.files import replace_bytes, replace_text

@@ -40,7 +40,7 @@ from data.image_io import ImageReadError, Pixels, read_image, read_mask, write_p
 from evaluation.map_files import ScorePair
 from evaluation.metrics import DatasetScores, score_maps, usable_cores
 from evaluation.score_files import write_csv
-from evaluation.tables import aligned, markdown, score_table
+from evaluation.tables.scores import aligned, markdown, score_table
 from inference.compositing import SheetRow, contact_sheet
 from inference.engines import EngineName, EnginePrecision
 from inference.engines.base import installed

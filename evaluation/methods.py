@@ -10,7 +10,7 @@ from evaluation.comparison import Comparison, compare, corrected
 from evaluation.map_files import ScorePair, pair_maps
 from evaluation.metrics import KEYS, DatasetScores, score_maps
 from evaluation.statistics import RESAMPLES, Resampled, resample
-from evaluation.tables import Interval, ScoreTable, score_table
+from evaluation.tables.scores import Interval, ScoreTable, score_table
 from utils.errors import UserError
 
 

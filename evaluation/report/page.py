@@ -26,7 +26,7 @@ from evaluation.report.curves import draw_curves, inline_svg
 from evaluation.report.selection import KINDS, RANKED_BY, select
 from evaluation.report.sheets import tiles
 from evaluation.table1 import benchmark_of
-from evaluation.tables import short, source_note
+from evaluation.tables.scores import short, source_note
 from utils.files import replace_text
 
 BUDGET = 10_000_000  # characters of pictures; with curves and tables the page stays well below 15 MB

@@ -16,7 +16,7 @@ from data.image_io import read_image, read_mask
 from evaluation.map_files import read_map
 from evaluation.methods import Evaluated
 from evaluation.metrics import LABELS
-from evaluation.tables import short
+from evaluation.tables.scores import short
 
 PICTURE_SIDE = 300  # pixels of the longer side: 1 inch at the 300 dpi of print
 _TILE, _CAPTION, _HEADING, _LINE = 1.0, 0.18, 0.42, 0.11  # inches: side of a tile, line below it, above all, more

@@ -6,7 +6,7 @@ They stand across both columns of a page, and are shrunk where they are wider th
 from collections.abc import Iterable, Sequence
 
 from evaluation.metrics import KEYS, LABELS, LOWER_IS_BETTER
-from evaluation.tables import ScoreTable, TableRow, printed_cells, short
+from evaluation.tables.scores import ScoreTable, TableRow, printed_cells, short
 
 TABLE1_KEYS = ("adpf", "wfm", "mae", "adpe")
 """The columns of Table 1, in its order."""

@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
-from evaluation.latex import escape, latex
 from evaluation.metrics import KEYS, Measures
 from evaluation.table1 import benchmark_of, paper_rows, table1
-from evaluation.tables import aligned, comma_separated, markdown, score_table, short
+from evaluation.tables.latex import escape, latex
+from evaluation.tables.scores import aligned, comma_separated, markdown, score_table, short
 
 GOOD = Measures(*(0.05, *(0.9 + i / 1000 for i in range(9))))
 POOR = Measures(*(0.25, *(0.3 + i / 1000 for i in range(9))))

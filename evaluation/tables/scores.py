@@ -1,6 +1,6 @@
 """Tables of scores beside the paper's Table 1.
 
-Columns for a terminal, Markdown to read, CSV to go on with (LaTeX: `evaluation.latex`).
+Columns for a terminal, Markdown to read, CSV to go on with (LaTeX: `evaluation.tables.latex`).
 """
 
 import csv
