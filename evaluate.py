@@ -21,7 +21,8 @@ from pathlib import Path
 from evaluation.comparison import Comparison, comparison_csv, comparison_markdown
 from evaluation.methods import Evaluated, evaluate, gather
 from evaluation.metrics import KEYS
-from evaluation.report.curves import draw_curves, pdf, svg
+from evaluation.report.curves import draw_curves
+from evaluation.report.figures import rendered
 from evaluation.report.page import write_page
 from evaluation.report.selection import KINDS, RANKED_BY, select
 from evaluation.report.sheets import draw_sheet
@@ -73,12 +74,12 @@ def write_figures(evaluated: Sequence[Evaluated], pictures: int, rank_by: str, o
     for each in evaluated:
         name = each.data_set.name
         curves = draw_curves(name, {method: scores.curves for method, scores in each.scores.items()})
-        replace_bytes(out / "curves" / f"{name}.pdf", pdf(curves))
-        replace_bytes(out / "curves" / f"{name}.svg", svg(curves))
+        replace_bytes(out / "curves" / f"{name}.pdf", rendered(curves, "pdf", transparent=True))
+        replace_bytes(out / "curves" / f"{name}.svg", rendered(curves, "svg", transparent=True))
         selection = select(each, pictures, rank_by)
         for kind, places in selection.kinds.items() if pictures else ():
             sheet = draw_sheet(each, places, selection.rule(kind), rank_by)
-            replace_bytes(out / "sheets" / f"{name}-{kind}.pdf", pdf(sheet))
+            replace_bytes(out / "sheets" / f"{name}-{kind}.pdf", rendered(sheet, "pdf", transparent=True))
 
 
 def _count(least: int) -> Callable[[str], int]:

@@ -1,13 +1,12 @@
 """Paired comparisons of methods on the same pictures, as tables."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import combinations
 
 from evaluation.metrics import KEYS, LABELS, DatasetScores
 from evaluation.statistics import Resampled, holm, swap_test
+from evaluation.tables.writer import Table, comma_separated, markdown
 
 CORRECTION = (
     "Difference: first minus second method, with its 95 % BCa bootstrap interval. p: two-sided paired permutation "
@@ -78,11 +77,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def comparison_csv(comparisons: Sequence[Comparison]) -> str:
     """One line per comparison, with all digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Comparison)])
-    writer.writerows(astuple(comparison) for comparison in comparisons)
-    return text.getvalue()
+    return comma_separated([field.name for field in fields(Comparison)], map(astuple, comparisons))
 
 
 def comparison_markdown(comparisons: Sequence[Comparison]) -> str:
@@ -90,14 +85,13 @@ def comparison_markdown(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
     heads = ["data set", "methods", "measure", "difference", "95 % interval", "p", "adjusted p"]
-    lines = ["### Methods compared picture by picture", "", f"| {' | '.join(heads)} |"]
-    lines.append(f"| {' | '.join(['---', '---', '---', *['---:'] * 4])} |")
+    rows = []
     for c in comparisons:
-        names = f"{c.first} − {c.second}".replace("|", r"\|")  # noqa: RUF001 (a minus sign)
+        names = f"{c.first} − {c.second}"  # noqa: RUF001 (a minus sign)
         adjusted = f"**{small(c.adjusted)}**" if c.adjusted < _SURE else small(c.adjusted)
         cells = [c.data_set, names, LABELS[c.key], signed(c.difference), f"{signed(c.low)} to {signed(c.high)}"]
-        lines.append(f"| {' | '.join([*cells, small(c.p), adjusted])} |")
-    return "\n".join([*lines, "", CORRECTION, ""])
+        rows.append([*cells, small(c.p), adjusted])
+    return "\n".join(["### Methods compared image by image", "", markdown(Table(heads, rows, 3)), "", CORRECTION, ""])
 
 
 def signed(value: float) -> str:

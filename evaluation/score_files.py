@@ -1,22 +1,18 @@
 """Scores on disk: one CSV line per map, and a JSON file with everything."""
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 from evaluation.metrics import KEYS, LABELS, DatasetScores
+from evaluation.tables.writer import comma_separated
 from utils.files import replace_text
 
 
 def write_csv(scores: DatasetScores, path: Path) -> None:
     """One line per map: its name and its measures, with all digits."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["name", *KEYS])
-    writer.writerows([row.name, *asdict(row.measures).values()] for row in scores.rows)
-    replace_text(path, table.getvalue())
+    rows = ([row.name, *asdict(row.measures).values()] for row in scores.rows)
+    replace_text(path, comma_separated(["name", *KEYS], rows))
 
 
 def write_json(scores: DatasetScores, path: Path) -> None:

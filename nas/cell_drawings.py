@@ -5,9 +5,7 @@ nodes, a sum behind them. Colours of the nodes are Figure 2's.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
@@ -15,13 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
 from matplotlib.path import Path as Route
 from matplotlib.patheffects import withStroke as Halo
-from matplotlib.typing import RcKeyType
 
+from evaluation.report.figures import styled
 from net.derive import operations_of
 from net.genotype import LEVELS, CellGenotype, Genotype
 
 NODE_COLOURS = {"E5": "#3b9e4f", "E4": "#3877b8", "E3": "#c8443c", "E2": "#e59a2f"}
-SETTINGS: dict[RcKeyType, Any] = {"font.size": 7.5, "svg.fonttype": "none", "svg.hashsalt": "cells"}
 
 # One colour an operation: what is alike has like colours. Newcomers are grey.
 OPERATION_COLOURS = {
@@ -45,7 +42,7 @@ def draw_cells(genotype: Genotype, title: str = "") -> Figure:
         genotype: what to draw.
         title: above the cells.
     """
-    with mpl.rc_context(SETTINGS):
+    with styled():
         figure = Figure(figsize=(14.0, 4.0 if genotype.topology == "figure" else 3.4), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, 3)
         for number, (panel, cell) in enumerate(zip(panels, genotype.cells, strict=True), 1):
@@ -53,9 +50,9 @@ def draw_cells(genotype: Genotype, title: str = "") -> Figure:
         used = {name for _, name in operations_of(genotype)}
         order = [*(name for name in OPERATION_COLOURS if name in used), *sorted(used - OPERATION_COLOURS.keys())]
         handles = [Patch(color=_colour(name), label=_legend(name)) for name in order]
-        figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+        figure.legend(handles=handles, loc="outside lower center", ncols=6)
         if title:
-            figure.suptitle(title, fontsize=9)
+            figure.suptitle(title)
     return figure
 
 
@@ -70,9 +67,10 @@ def draw_weights(probabilities: Sequence[Sequence[float]], genotype: Genotype, n
     edges = [str(edge) for edge, _ in operations_of(genotype)]
     chosen = [names.index(name) for _, name in operations_of(genotype)]
     values = np.asarray(probabilities)  # (edges, operations)
-    with mpl.rc_context(SETTINGS):
+    with styled():
         figure = Figure(figsize=(1.6 + 0.62 * len(names), 0.9 + 0.24 * len(edges)), layout="constrained")
         panel: Axes = figure.subplots()
+        panel.spines[:].set_visible(True)
         top = float(values.max())
         picture = panel.imshow(values, cmap="viridis", norm=Normalize(0, top), aspect="auto")
         panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=45, ha="right")

@@ -3,20 +3,18 @@
 The page is one file that loads nothing: drawings are SVG inside it.
 """
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.report.curves import inline_svg, style
-from nas.cell_drawings import SETTINGS, draw_cells, draw_weights
+from evaluation.report.figures import inline_svg, rendered, style, styled
+from evaluation.report.html import render
+from nas.cell_drawings import draw_cells, draw_weights
 from nas.config import SearchConfig
 from nas.watch import EpochRecord, collapse
 from net.derive import allowed, operations_of
@@ -73,30 +71,27 @@ def write_page(
     """
     last = history[-1]
     genotype = Genotype.from_json(chosen.genotype)
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        cells=inline_svg(draw_cells(genotype), "cells", "The three searched cells and their operations"),
-        heat=inline_svg(
+    values = {
+        "cells": inline_svg(draw_cells(genotype), "cells", "The three searched cells and their operations"),
+        "heat": inline_svg(
             draw_weights(chosen.probabilities, genotype, config.space.operations), "heat",
             "Weight of every operation on every edge",
         ),
-        curves=inline_svg(draw_history(history), "curves", "Losses, entropy, shares and cost over the epochs"),
-        edges=edge_table(chosen, config),
-        warnings=[(one.epoch, sign) for one in history for sign in collapse(one, config.watch, config.epochs)],
-        last=last, chosen=chosen, first=history[0], epochs=config.epochs, pictures=pictures,
-        greatest=math.log(len(config.space.operations)),
-        settings=_flat(to_plain(config)),
-        genotype=chosen.genotype, space=config.space, out=config.out,
-    )  # fmt: skip
-    replace_text(path, page)
+        "curves": inline_svg(draw_history(history), "curves", "Losses, entropy, shares and cost over the epochs"),
+        "edges": edge_table(chosen, config),
+        "warnings": [(one.epoch, sign) for one in history for sign in collapse(one, config.watch, config.epochs)],
+        "last": last, "chosen": chosen, "first": history[0], "epochs": config.epochs, "pictures": pictures,
+        "greatest": math.log(len(config.space.operations)),
+        "settings": _flat(to_plain(config)),
+        "genotype": chosen.genotype, "space": config.space, "out": config.out,
+    }  # fmt: skip
+    replace_text(path, render(_TEMPLATE, values))
 
 
 def draw_history(history: Sequence[EpochRecord]) -> Figure:
     """Curves over the epochs, a panel for each of `PANELS`; warm-up epochs are shaded."""
     resting = [record.epoch for record in history if record.alphas_rest]
-    with mpl.rc_context(SETTINGS):
+    with styled():
         figure = Figure(figsize=(11, 5.6), layout="constrained")
         panels: Sequence[Axes] = list(figure.subplots(2, 3).flat)
         for panel, (title, keys) in zip(panels, PANELS.items(), strict=False):
@@ -110,7 +105,7 @@ def draw_history(history: Sequence[EpochRecord]) -> Figure:
                 panel.axvspan(0.5, max(resting) + 0.5, color="#808080", alpha=0.15, lw=0)
             panel.set(title=title, xlabel="epoch", xlim=(0.5, len(history) + 0.5))
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.legend(frameon=False)
+            panel.legend()
         for panel in panels[len(PANELS) :]:
             panel.axis("off")
     return figure
@@ -129,14 +124,6 @@ def edge_table(record: EpochRecord, config: SearchConfig) -> list[dict[str, Any]
             "second_weight": others.get(second, 0.0), "none": by_name.get("none", 0.0),
         })  # fmt: skip
     return rows
-
-
-def rendered(figure: Figure, kind: str) -> bytes:
-    """A figure as `png` or `svg`, without a date."""
-    target = io.BytesIO()
-    with mpl.rc_context(SETTINGS):
-        figure.savefig(target, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
-    return target.getvalue()
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -7,16 +7,14 @@ from pathlib import Path
 from statistics import mean, stdev, variance
 from typing import Any
 
-import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluation.report.curves import COLOURS
+from evaluation.report.figures import COLOURS, rendered, styled
+from evaluation.tables.writer import Table, markdown
 from inference.weights import load_network
-from nas.cell_drawings import SETTINGS
-from nas.page import rendered
 from utils.errors import UserError
 from utils.files import replace_bytes, replace_text
 
@@ -100,7 +98,7 @@ def write_results(
 def draw_results(results: Sequence[Result], sets: Sequence[str], measure: str = "wfm") -> Figure:
     """Every training as a point, a panel for each data set, a column for each group, its mean as a line."""
     groups = list(dict.fromkeys(result.group for result in results))
-    with mpl.rc_context(SETTINGS):
+    with styled():
         figure = Figure(figsize=(2.6 * len(sets) + 0.6, 3.2), layout="constrained")
         panels: Sequence[Axes] = list(figure.subplots(1, len(sets), squeeze=False).flat)
         for panel, name in zip(panels, sets, strict=True):
@@ -118,25 +116,28 @@ def draw_results(results: Sequence[Result], sets: Sequence[str], measure: str = 
 def _table(results: Sequence[Result], sets: Sequence[str], description: str) -> list[str]:
     """Lines of the report: a row a group, then a row a training."""
     groups = list(dict.fromkeys(result.group for result in results))
-    head = "".join(f" {name} weighted F | {name} MAE |" for name in sets)
-    rule = " --- |" * (2 * len(sets))
-    lines = ["# Searched, published and random cells", "", description, ""]
-    lines += [f"| cells | trainings | parameters, M | GMAC |{head}", f"| --- | --- | --- | --- |{rule}"]
+    heads = ["parameters, M", "GMAC", *(f"{name} {label}" for name in sets for label in ("weighted F", "MAE"))]
+    rows = []
     for group in groups:
         mine = [result for result in results if result.group == group]
-        parameters, gmac = mean(one.parameters for one in mine) / 1e6, mean(one.gmac for one in mine)
-        cells = "".join(
-            f" {_spread(_values(results, group, name, measure))} |" for name in sets for measure in ("wfm", "mae")
-        )
-        lines.append(f"| {group} | {len(mine)} | {parameters:.2f} | {gmac:.2f} |{cells}")
-    lines += ["", "Mean ± standard deviation over the trainings of a group (least to greatest).", ""]
-    lines += [*_against_random(results, groups, sets), "Every training:", ""]
-    lines += [f"| cells | seed | parameters, M | GMAC |{head}", f"| --- | --- | --- | --- |{rule}"]
-    for one in results:
-        cells = "".join(f" {one.scores[name]['wfm']:.4f} | {one.scores[name]['mae']:.4f} |" for name in sets)
-        size = f"{one.parameters / 1e6:.2f} | {one.gmac:.2f}"
-        lines.append(f"| {one.group} {one.name} | {one.seed} | {size} |{cells}")
-    return [*lines, "", "![weighted F of every training](compare.png)"]
+        size = [f"{mean(one.parameters for one in mine) / 1e6:.2f}", f"{mean(one.gmac for one in mine):.2f}"]
+        scores = [_spread(_values(results, group, name, measure)) for name in sets for measure in ("wfm", "mae")]
+        rows.append([group, str(len(mine)), *size, *scores])
+    trainings = [
+        [
+            f"{one.group} {one.name}", str(one.seed), f"{one.parameters / 1e6:.2f}", f"{one.gmac:.2f}",
+            *(f"{one.scores[name][measure]:.4f}" for name in sets for measure in ("wfm", "mae")),
+        ]
+        for one in results
+    ]  # fmt: skip
+    return [
+        "# Searched, published and random cells", "", description, "",
+        markdown(Table(["cells", "trainings", *heads], rows)), "",
+        "Mean ± standard deviation over the trainings of a group (least to greatest).", "",
+        *_against_random(results, groups, sets), "Every training:", "",
+        markdown(Table(["cells", "seed", *heads], trainings)), "",
+        "![weighted F of every training](compare.png)",
+    ]  # fmt: skip
 
 
 def _against_random(results: Sequence[Result], groups: Sequence[str], sets: Sequence[str]) -> list[str]:
@@ -148,19 +149,12 @@ def _against_random(results: Sequence[Result], groups: Sequence[str], sets: Sequ
     others = [group for group in groups if group != RANDOM]
     if not others or len(others) == len(groups):
         return []
-    lines = [f"| weighted F less that of random cells |{''.join(f' {name} |' for name in sets)}"]
-    lines.append(f"| --- |{' --- |' * len(sets)}")
-    for group in others:
-        cells = "".join(f" {_difference(results, group, name)} |" for name in sets)
-        lines.append(f"| {group} | {cells.lstrip()}")
-    noise = "".join(f" {_noise(results, name):.4f} |" for name in sets)
-    lines.append(f"| between trainings of one genotype |{noise}")
-    lines += [
-        "",
-        "± standard error, each genotype once, by the mean of its trainings; last row: standard deviation.",
-        "",
-    ]
-    return lines
+    rows = [[group, *(_difference(results, group, name) for name in sets)] for group in others]
+    rows.append(["between trainings of one genotype", *(f"{_noise(results, name):.4f}" for name in sets)])
+    return [
+        markdown(Table(["weighted F less that of random cells", *sets], rows)), "",
+        "± standard error, each genotype once, by the mean of its trainings; last row: standard deviation.", "",
+    ]  # fmt: skip
 
 
 def _genotypes(results: Sequence[Result], group: str, name: str) -> list[list[float]]:

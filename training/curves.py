@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from evaluation.report.figures import rendered, style, styled
 from training.run_log import read_log
 from utils.errors import exit_on_user_error
-from utils.files import write_beside
+from utils.files import replace_bytes
 
 Curves = dict[str, NDArray[np.float64]]
 """Name of a logged number -> (N, 2): steps and values."""
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out = options.out or options.runs[0] / "curves.png"
     figure = draw({run.name: read_curves(run) for run in options.runs})
-    write_beside(out, lambda part: figure.savefig(part, dpi=120))
+    replace_bytes(out, rendered(figure, "png"))
     print(out)
     return 0
 
@@ -65,15 +66,16 @@ def draw(runs: Mapping[str, Curves]) -> Figure:
     logged = {name for curves in runs.values() for name in curves}
     panels = {key: panel for key, panel in PANELS.items() if logged.intersection(panel[1])}
     rows = max(1, -(-len(panels) // 3))
-    figure = Figure(figsize=(12, 3.4 * rows), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, 3)).ravel()
-    for panel, (key, (title, names)) in zip(axes, panels.items(), strict=False):
-        fill(panel, runs, names)
-        panel.set_title(title, fontsize=10)
-        if key in LOGARITHMIC:
-            panel.set_yscale("log")
-    for panel in axes[len(panels) :]:
-        panel.set_axis_off()
+    with styled():
+        figure = Figure(figsize=(12, 3.4 * rows), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, 3)).ravel()
+        for panel, (key, (title, names)) in zip(axes, panels.items(), strict=False):
+            fill(panel, runs, names)
+            panel.set_title(title)
+            if key in LOGARITHMIC:
+                panel.set_yscale("log")
+        for panel in axes[len(panels) :]:
+            panel.set_axis_off()
     return figure
 
 
@@ -83,14 +85,12 @@ def fill(panel: Axes, runs: Mapping[str, Curves], names: Sequence[str]) -> None:
     for number, (run, name, points) in enumerate(present):
         steps, values = points.T
         label = name.partition("/")[2] if len(runs) == 1 else f"{run}: {name.partition('/')[2]}"
-        panel.plot(
-            steps, smooth(values), color=f"C{number}", linewidth=1.4, label=label, marker="." * (len(steps) < 30)
-        )
-        panel.plot(steps, values, color=f"C{number}", linewidth=0.5, alpha=0.25)
-    panel.set_xlabel("step", fontsize=8)
-    panel.tick_params(labelsize=8)
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=7, frameon=False)
+        line = style(number)
+        panel.plot(steps, smooth(values), linewidth=1.4, label=label, marker="." * (len(steps) < 30), **line)
+        panel.plot(steps, values, linewidth=0.5, alpha=0.25, color=line["color"])
+    panel.set_xlabel("step")
+    panel.grid()
+    panel.legend(fontsize=7)
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -22,7 +21,9 @@ from tqdm import tqdm
 from evaluation.comparison import CORRECTION, Comparison, signed, small
 from evaluation.methods import Evaluated
 from evaluation.metrics import BOUNDARY_NOTE, KEYS, LABELS, LOWER_IS_BETTER
-from evaluation.report.curves import draw_curves, inline_svg
+from evaluation.report.curves import draw_curves
+from evaluation.report.figures import inline_svg
+from evaluation.report.html import render
 from evaluation.report.selection import KINDS, RANKED_BY, select
 from evaluation.report.sheets import tiles
 from evaluation.table1 import benchmark_of
@@ -61,37 +62,34 @@ def write_page(
     """
     chosen = choose(evaluated, pictures, rank_by)
     shown = list(_within(budget, _encoded(evaluated, chosen)))
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"short": short, "signed": signed, "small": small, "typeset": typeset}
-    page = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        sections=[_section(place, each) for place, each in enumerate(evaluated)],
-        comparisons=comparisons,
-        correction=CORRECTION,
-        keys=KEYS,
-        labels=LABELS,
-        lower=LOWER_IS_BETTER,
-        kinds=KINDS,
-        rank_by=typeset(LABELS[rank_by]),
-        library=f"pysodmetrics {version('pysodmetrics')}",
-        notes=[
+    values = {
+        "sections": [_section(place, each) for place, each in enumerate(evaluated)],
+        "comparisons": comparisons,
+        "correction": CORRECTION,
+        "keys": KEYS,
+        "labels": LABELS,
+        "lower": LOWER_IS_BETTER,
+        "kinds": KINDS,
+        "rank_by": typeset(LABELS[rank_by]),
+        "library": f"pysodmetrics {version('pysodmetrics')}",
+        "notes": [
             *([source_note()] if any(benchmark_of(each.data_set.name) for each in evaluated) else []),
             BOUNDARY_NOTE,
         ],
-        methods=list(dict.fromkeys(method for each in evaluated for method in each.scores)),
-        total=sum(len(each.data_set.pairs) for each in evaluated),
-        viewer={
+        "methods": list(dict.fromkeys(method for each in evaluated for method in each.scores)),
+        "total": sum(len(each.data_set.pairs) for each in evaluated),
+        "viewer": {
             "dataSets": _viewer(evaluated, shown),
             "keys": KEYS,
             "labels": {key: typeset(LABELS[key]) for key in KEYS},
             "kinds": KINDS,
         },
-        script=_SCRIPT.read_text(encoding="utf-8"),
-        shown=len(shown),
-        chosen=len(chosen),
-    )
-    replace_text(path, page)
+        "script": _SCRIPT.read_text(encoding="utf-8"),
+        "shown": len(shown),
+        "chosen": len(chosen),
+    }
+    filters = {"short": short, "signed": signed, "small": small, "typeset": typeset}
+    replace_text(path, render(_TEMPLATE, values, filters))
 
 
 def choose(evaluated: Sequence[Evaluated], count: int, rank_by: str = RANKED_BY) -> list[Choice]:

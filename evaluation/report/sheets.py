@@ -5,23 +5,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
 from data.image_io import read_image, read_mask
 from evaluation.map_files import read_map
 from evaluation.methods import Evaluated
 from evaluation.metrics import LABELS
+from evaluation.report.figures import styled
 from evaluation.tables.scores import short
 
 PICTURE_SIDE = 300  # pixels of the longer side: 1 inch at the 300 dpi of print
 _TILE, _CAPTION, _HEADING, _LINE = 1.0, 0.18, 0.42, 0.11  # inches: side of a tile, line below it, above all, more
 _NAME, _HEAD = 34, 16  # letters that fit below two tiles, and above one
-_SETTINGS: dict[RcKeyType, Any] = {"font.size": 7, "pdf.fonttype": 42}
 
 
 def draw_sheet(evaluated: Evaluated, places: Sequence[int], rule: str, key: str) -> Figure:
@@ -37,7 +35,7 @@ def draw_sheet(evaluated: Evaluated, places: Sequence[int], rule: str, key: str)
     heights = [_TILE * min(1, mask.shape[0] / mask.shape[1]) for mask in (found["mask"] for found in seen)]
     heading = _HEADING + _LINE * max(head.count("\n") for head in heads)
     size = (_TILE * len(heads), sum(heights) + _CAPTION * len(places) + heading)
-    with mpl.rc_context(_SETTINGS):
+    with styled():
         figure = Figure(figsize=size, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.015, h_pad=0.02, wspace=0, hspace=0)  # pyright: ignore
         grid: NDArray[Any] = figure.subplots(len(places), len(heads), squeeze=False, height_ratios=heights)
@@ -98,4 +96,4 @@ def _draw_row(line: Sequence[Axes], pictures: Mapping[str, NDArray[np.uint8]], c
         place: Literal["left", "center"] = "left" if axes is line[0] else "center"
         axes.set_xlabel(caption, fontsize=6, labelpad=1.5, loc=place, parse_math=False)
         axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(linewidth=0.4, color="0.6")
+        axes.spines[:].set(visible=True, linewidth=0.4, color="0.6")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from evaluation.metrics import KEYS, LABELS, LOWER_IS_BETTER
 from evaluation.tables.scores import ScoreTable, TableRow, printed_cells, short
+from evaluation.tables.writer import MIDRULE, latex_escape, latex_row
+from evaluation.tables.writer import latex as tabular
 
 TABLE1_KEYS = ("adpf", "wfm", "mae", "adpe")
 """The columns of Table 1, in its order."""
@@ -23,16 +25,11 @@ _SYMBOLS = {
     "maxe": r"E_\gamma^\mathrm{max}",
     "msiou": r"\mathrm{MSIoU}",
 }
-_MIDRULE = r"\midrule"
 _UNKNOWN = "--"
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _PAPER = (
     " (Table 1): as printed in the Auto-MSFNet paper (Zhang et al., ACM MM 2021), "
     "which does not name the variants; they are inferred."
-)
-_SPECIAL = str.maketrans(
-    {letter: rf"\{letter}" for letter in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
 
 
@@ -45,29 +42,24 @@ def latex(tables: Sequence[ScoreTable]) -> str:
     return "\n".join([_overview(tables), *(_full(table) for table in tables)])
 
 
-def escape(text: str) -> str:
-    """`text` as LaTeX prints it."""
-    return text.translate(_SPECIAL)
-
-
 def _overview(tables: Sequence[ScoreTable]) -> str:
     cells = [_by_method(table, TABLE1_KEYS) for table in tables]
     measured = _methods(tables, measured=True)
     paper = _methods(tables, measured=False)
     nothing = [_UNKNOWN] * len(TABLE1_KEYS)
     lines = [
-        _line([escape(method), *(cell for known in cells for cell in known.get(method, nothing))])
+        latex_row([latex_escape(method), *(cell for known in cells for cell in known.get(method, nothing))])
         for method in [*measured, *paper]
     ]
     if paper:
-        lines.insert(len(measured), _MIDRULE)
+        lines.insert(len(measured), MIDRULE)
     spans = [(2 + 4 * i, 5 + 4 * i) for i in range(len(tables))]
     head = [
-        _line(["", *(rf"\multicolumn{{4}}{{c}}{{{escape(table.data_set)}}}" for table in tables)]),
+        latex_row(["", *(rf"\multicolumn{{4}}{{c}}{{{latex_escape(table.data_set)}}}" for table in tables)]),
         " ".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in spans),
-        _line(["Method", *(_head(key) for _ in tables for key in TABLE1_KEYS)]),
+        latex_row(["Method", *(_head(key) for _ in tables for key in TABLE1_KEYS)]),
     ]
-    counts = ", ".join(f"{escape(table.data_set)} ({table.count} maps)" for table in tables)
+    counts = ", ".join(f"{latex_escape(table.data_set)} ({table.count} maps)" for table in tables)
     caption = f"Scores on {counts}. {_legend(TABLE1_KEYS)}{_remarks(tables)}"
     return _frame("l" + "r" * 4 * len(tables), head, lines, caption)
 
@@ -78,20 +70,20 @@ def _full(table: ScoreTable) -> str:
         [line for row in table.rows if row.measured == kind for line in _lines(row, cells[row.method])]
         for kind in (True, False)
     )
-    head = [_line(["Method", *(_head(key) for key in KEYS)])]
+    head = [latex_row(["Method", *(_head(key) for key in KEYS)])]
     bounds = " Small: 95\\,\\% intervals." if any(row.intervals for row in table.rows) else ""
-    caption = f"{escape(table.data_set)}, {table.count} maps. {_legend(KEYS)}{bounds}{_remarks([table])}"
-    return _frame("l" + "r" * len(KEYS), head, [*measured, *([_MIDRULE, *paper] if paper else [])], caption)
+    caption = f"{latex_escape(table.data_set)}, {table.count} maps. {_legend(KEYS)}{bounds}{_remarks([table])}"
+    return _frame("l" + "r" * len(KEYS), head, [*measured, *([MIDRULE, *paper] if paper else [])], caption)
 
 
 def _lines(row: TableRow, cells: Sequence[str]) -> list[str]:
     """A method's line, and one with its intervals if it has them."""
-    lines = [_line([escape(row.method), *cells])]
+    lines = [latex_row([latex_escape(row.method), *cells])]
     if row.intervals:
         bounds = (
             rf"\scriptsize {'--'.join(map(short, row.intervals[key]))}" if key in row.intervals else "" for key in KEYS
         )
-        lines.append(_line(["", *bounds]))
+        lines.append(latex_row(["", *bounds]))
     return lines
 
 
@@ -112,21 +104,16 @@ def _head(key: str) -> str:
 
 def _legend(keys: Iterable[str]) -> str:
     """Which variant each symbol stands for."""
-    text = "; ".join(f"${_SYMBOLS[key]}$: {escape(LABELS[key])}" for key in keys)
+    text = "; ".join(f"${_SYMBOLS[key]}$: {latex_escape(LABELS[key])}" for key in keys)
     return text.replace(r"beta\textasciicircum{}2", r"$\beta^2$").replace("alpha=", r"$\alpha$=") + "."
 
 
 def _remarks(tables: Sequence[ScoreTable]) -> str:
     """Notes of the tables, and what the rows of Table 1 are in a paper that has another one."""
     paper = any(not row.measured for table in tables for row in table.rows)
-    return (_PAPER if paper else "") + "".join(f" {escape(note)}" for table in tables for note in table.notes)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    return (_PAPER if paper else "") + "".join(f" {latex_escape(note)}" for table in tables for note in table.notes)
 
 
 def _frame(columns: str, head: Sequence[str], lines: Sequence[str], caption: str) -> str:
-    top = [r"\begin{table*}", r"\centering", rf"\caption{{{caption}}}", _FIT, rf"\begin{{tabular}}{{{columns}}}"]
-    bottom = [r"\bottomrule", r"\end{tabular}}", r"\end{table*}"]
-    return "\n".join([*top, r"\toprule", *head, _MIDRULE, *lines, *bottom, ""])
+    top = [r"\begin{table*}", r"\centering", rf"\caption{{{caption}}}"]
+    return "\n".join([*top, _FIT, tabular(head, lines, columns) + "}", r"\end{table*}", ""])

@@ -1,15 +1,15 @@
 """Tables of scores beside the paper's Table 1.
 
-Columns for a terminal, Markdown to read, CSV to go on with (LaTeX: `evaluation.tables.latex`).
+Columns for a terminal, Markdown to read, CSV to compute with (LaTeX: `evaluation.tables.latex`).
 """
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from evaluation.metrics import BOUNDARY_NOTE, KEYS, LABELS, LOWER_IS_BETTER, Measures
 from evaluation.table1 import benchmark_of, paper_rows, table1
+from evaluation.tables import writer
+from evaluation.tables.writer import Table
 
 Interval = tuple[float, float]
 
@@ -86,31 +86,27 @@ def markdown(tables: Sequence[ScoreTable]) -> str:
 def aligned(tables: Sequence[ScoreTable]) -> str:
     """Every data set as columns under each other, for a terminal; measures under their keys, notes left to Markdown."""
     widest = max((len(row.method) for table in tables for row in table.rows), default=0)
+    widths = [widest, *(5 for _ in KEYS)]
     parts = []
     for table in tables:
-        title = f"{table.data_set} ({table.count} maps)"
-        width = max(widest, len(title))
-        grid = [[title, *KEYS]]
         cells = printed_cells(table, KEYS, lambda text: text)
-        grid += [[row.method, *line] for row, line in zip(table.rows, cells, strict=True)]
-        parts.append("\n".join(f"{name:<{width}}" + "".join(f"{cell:>7}" for cell in rest) for name, *rest in grid))
+        rows = [[row.method, *line] for row, line in zip(table.rows, cells, strict=True)]
+        parts.append(writer.aligned(Table([f"{table.data_set} ({table.count} maps)", *KEYS], rows), widths))
     return "\n\n".join(parts)
 
 
 def comma_separated(tables: Sequence[ScoreTable]) -> str:
     """One line for each method and data set, with all digits and the ends of the intervals."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     ends = [f"{key}_{end}" for key in KEYS for end in ("low", "high")]
-    writer.writerow(["data_set", "maps", "method", "source", *KEYS, *ends])
+    lines = []
     for table in tables:
         for row in table.rows:
             bounds = [bound for key in KEYS for bound in row.intervals.get(key, ("", ""))]
             source = "measured" if row.measured else "paper, Table 1"
             count = table.count if row.measured else ""
             values = [row.values.get(key, "") for key in KEYS]
-            writer.writerow([table.data_set, count, row.method, source, *values, *bounds])
-    return text.getvalue()
+            lines.append([table.data_set, count, row.method, source, *values, *bounds])
+    return writer.comma_separated(["data_set", "maps", "method", "source", *KEYS, *ends], lines)
 
 
 def source_note() -> str:
@@ -151,23 +147,14 @@ def _notes(data_set: str, count: int) -> list[str]:
 def _markdown_table(table: ScoreTable) -> str:
     heads = ["method", *(f"{LABELS[key]} {'↓' if key in LOWER_IS_BETTER else '↑'}" for key in KEYS)]
     cells = printed_cells(table, KEYS, lambda text: f"**{text}**")
-    scores = [[_plain(row.method), *line] for row, line in zip(table.rows, cells, strict=True)]
-    lines = [f"### {table.data_set} ({table.count} maps)", "", *_markdown_grid(heads, scores)]
+    scores = [[row.method, *line] for row, line in zip(table.rows, cells, strict=True)]
+    lines = [f"### {table.data_set} ({table.count} maps)", "", writer.markdown(Table(heads, scores))]
     known = [row for row in table.rows if row.intervals]
     if known:
-        bounds = [[_plain(row.method), *(_range(row, key) for key in KEYS)] for row in known]
-        lines += ["", "95 % intervals:", "", *_markdown_grid(heads, bounds)]
+        bounds = [[row.method, *(_range(row, key) for key in KEYS)] for row in known]
+        lines += ["", "95 % intervals:", "", writer.markdown(Table(heads, bounds))]
     lines += [line for note in table.notes for line in ("", note)]
     return "\n".join([*lines, ""])
-
-
-def _markdown_grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *("---:" for _ in heads[1:])]
-    return [f"| {' | '.join(cells)} |" for cells in [heads, rule, *rows]]
-
-
-def _plain(name: str) -> str:
-    return name.replace("|", r"\|")
 
 
 def _range(row: TableRow, key: str) -> str:

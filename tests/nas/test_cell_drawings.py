@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation.report.curves import svg
+from evaluation.report.figures import rendered
 from nas.cell_drawings import SHORT, draw_cells, draw_weights
 from net.derive import operations_of, random_genotype
 from net.genotype import load
@@ -30,7 +30,9 @@ def test_both_topologies_draw_the_same_number_of_edges():
 
 
 def test_it_is_vector_graphics_and_the_same_each_time():
-    assert svg(draw_cells(load("resnet50"), "title")) == svg(draw_cells(load("resnet50"), "title"))
+    assert rendered(draw_cells(load("resnet50"), "title"), "svg") == rendered(
+        draw_cells(load("resnet50"), "title"), "svg"
+    )
 
 
 def test_the_heat_map_shows_the_weight_of_what_was_chosen():

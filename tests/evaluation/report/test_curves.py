@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from evaluation.metrics import Curves
-from evaluation.report.curves import COLOURS, draw_curves, inline_svg, pdf, style, svg
+from evaluation.report.curves import draw_curves
+from evaluation.report.figures import COLOURS, inline_svg, rendered, style
 
 
 def drawn():
@@ -48,7 +49,7 @@ def test_colours_differ_to_dichromats(eyes):
 
 
 def test_pdf_is_vector_with_real_letters(figure):
-    written = pdf(figure)
+    written = rendered(figure, "pdf")
     assert written.startswith(b"%PDF")
     streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", written, re.DOTALL)
     content = b"".join(zlib.decompress(stream) for stream in streams if stream[:1] == b"x")
@@ -58,7 +59,7 @@ def test_pdf_is_vector_with_real_letters(figure):
 
 
 def test_svg_is_well_formed_with_text_as_text(figure):
-    root = ElementTree.fromstring(svg(figure))
+    root = ElementTree.fromstring(rendered(figure, "svg"))
     texts = {"".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"A & B", "a<b", "recall", "precision", "threshold"} <= texts
     assert not list(root.iter("{http://www.w3.org/2000/svg}image"))
@@ -68,7 +69,7 @@ def test_names_are_printed_as_they_are_and_stay_on_the_page():
     line = np.linspace(1, 0, 256)
     names = ["_mine", "a$b$c", *(f"a method with a rather long name, {i}" for i in range(6))]
     figure = draw_curves("$5 and $6", dict.fromkeys(names, Curves(line, line, line, line)))
-    root = ElementTree.fromstring(svg(figure))
+    root = ElementTree.fromstring(rendered(figure, "svg"))
     texts = {"".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"$5 and $6", *names} <= texts
     legend = figure.legends[0].get_window_extent()
@@ -76,8 +77,8 @@ def test_names_are_printed_as_they_are_and_stay_on_the_page():
 
 
 def test_files_repeat_to_the_byte():
-    assert pdf(drawn()) == pdf(drawn())
-    assert svg(drawn()) == svg(drawn())
+    assert rendered(drawn(), "pdf") == rendered(drawn(), "pdf")
+    assert rendered(drawn(), "svg") == rendered(drawn(), "svg")
 
 
 def test_inline_figures_can_stand_together(figure):

@@ -9,7 +9,7 @@ import pytest
 from data.image_io import read_image, write_png
 from evaluation.methods import Evaluated, evaluate, gather
 from evaluation.metrics import KEYS, Measures, PairScores
-from evaluation.report.curves import pdf
+from evaluation.report.figures import rendered
 from evaluation.report.selection import picture_scores, select
 from evaluation.report.sheets import draw_sheet, shrink, tiles
 from tests.scored import write_bench
@@ -86,7 +86,7 @@ def test_sheet_is_a_grid_with_scores_below(evaluated):
     value = evaluated.scores["poor"].rows[2].measures.sm
     assert grid[1, 3].get_xlabel() == "S " + f"{value:.3f}"[1:]
     assert sheet.get_suptitle() == "A: worst by S"
-    assert pdf(sheet).startswith(b"%PDF")
+    assert rendered(sheet, "pdf").startswith(b"%PDF")
 
 
 def test_long_names_do_not_leave_the_sheet(tmp_path):
@@ -95,7 +95,7 @@ def test_long_names_do_not_leave_the_sheet(tmp_path):
         path.rename(path.with_name(f"a$name$_of_more_letters_than_two_tiles_hold_{path.name}"))
     data_sets = gather({"A": root / "data"}, {"a method of many words $x$": root / "good"})
     sheet = draw_sheet(evaluate(data_sets, workers=1, resamples=0)[0][0], [0, 1], "all", "sm")
-    pdf(sheet)
+    rendered(sheet, "pdf")
     edge = sheet.bbox
     texts = [text for axes in sheet.axes for text in (axes.xaxis.label, axes.title)]
     boxes = [text.get_window_extent() for text in texts if text.get_text()]

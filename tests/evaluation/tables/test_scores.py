@@ -10,8 +10,9 @@ import pytest
 
 from evaluation.metrics import KEYS, Measures
 from evaluation.table1 import benchmark_of, paper_rows, table1
-from evaluation.tables.latex import escape, latex
+from evaluation.tables.latex import latex
 from evaluation.tables.scores import aligned, comma_separated, markdown, score_table, short
+from evaluation.tables.writer import latex_escape
 
 GOOD = Measures(*(0.05, *(0.9 + i / 1000 for i in range(9))))
 POOR = Measures(*(0.25, *(0.3 + i / 1000 for i in range(9))))
@@ -141,7 +142,7 @@ def test_latex_compiles_and_fits_the_page(tmp_path):
 
 
 def test_latex_escapes():
-    assert escape(r"50%_{a}&b\c^~#$") == r"50\%\_\{a\}\&b\textbackslash{}c\textasciicircum{}\textasciitilde{}\#\$"
+    assert latex_escape(r"50%_{a}&b\c^~#$") == r"50\%\_\{a\}\&b\textbackslash{}c\textasciicircum{}\textasciitilde{}\#\$"
 
 
 def test_csv_has_all_digits_and_says_what_was_measured(table):
