@@ -42,7 +42,8 @@ from inference.engines import EngineError
 from inference.engines.base import EngineName, EnginePrecision
 from inference.folding.network import fold
 from inference.map_writer import MapMaker, streams_for
-from inference.predictor import Predictor, restore, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import restore, to_8bit
 from inference.tasks import Task, folder_job
 from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network

@@ -30,7 +30,8 @@ from data.image_io import read_image, write_png
 from evaluation.metrics import usable_cores
 from inference.engines import EngineName, EnginePrecision
 from inference.map_writer import MapMaker, streams_for
-from inference.predictor import Predictor, restore, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import restore, to_8bit
 from inference.tasks import Task, folder_job
 from inference.weights import load_network
 from utils.device import banner, choose_device, keep_memory

@@ -19,12 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.image_io import Pixels
+from data.preparation import MEAN, STD, prepare_array
 from data.settings import AugmentConfig
-
-MEAN: tuple[float, float, float] = (0.485, 0.456, 0.406)
-"""ImageNet mean of R, G, B, for values in [0, 1]."""
-STD: tuple[float, float, float] = (0.229, 0.224, 0.225)
-"""ImageNet standard deviation of R, G, B, for values in [0, 1]."""
 
 # The mean colour in 8 bits: it fills the corners of a rotated image and becomes about 0 after normalisation.
 _FILL = tuple(round(255 * value) for value in MEAN)
@@ -84,27 +80,13 @@ class EvalTransform:
 
 
 def prepare_image(image: Pixels, size: int | tuple[int, int]) -> Tensor:
-    """An image as the published networks take it at test time.
-
-    Source: the authors' test code: float32, OpenCV's INTER_LINEAR (no averaging when it shrinks), / 255,
-    ImageNet mean and deviation.
-
-    Args:
-        image: the image.
-        size: height and width of the result, or the side of a square.
+    """`data.preparation.prepare_array` as a tensor.
 
     Shapes:
         image: (H, W, 3) uint8 RGB.
-        returns: (3, h, w) float32.
+        returns: (3, h, w) float32; channels last in memory.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    # (resized / 255 - MEAN) / STD, a row at a time: NumPy is slow where the last axis has three elements.
-    rows = resized.reshape(height, width * 3)
-    rows /= 255
-    rows -= np.tile(_MEAN, width)
-    rows /= np.tile(_STD, width)
-    return _tensor(np.asarray(resized, np.float32))
+    return _tensor(prepare_array(image, size))
 
 
 def normalise(image: Pixels) -> Tensor:

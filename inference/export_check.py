@@ -13,7 +13,8 @@ from data.layouts import find_pairs
 from evaluation.map_files import ScorePair
 from evaluation.metrics import LABELS, score_maps
 from inference.engines.exported import Run
-from inference.predictor import Predictor, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import to_8bit
 
 
 @dataclass(frozen=True)

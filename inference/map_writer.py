@@ -14,7 +14,8 @@ from torch import Tensor
 from data.image_io import Pixels, read_image, write_png
 from inference.compositing import cut_out, overlay
 from inference.pipeline import Failure, Stages, run
-from inference.predictor import Predictor, restore, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import restore, to_8bit
 from inference.tasks import Task
 
 Logits = NDArray[np.float32]

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,11 +22,11 @@ from torch import Tensor
 from data.image_io import Pixels, from_pillow, read_image
 from data.transforms import prepare_image
 from inference.engines import Engine, EngineName, EnginePrecision, build_engine
+from inference.saliency import Saliency, restore
 from inference.weights import LoadedNetwork, load_network
 from utils.device import DeviceName, choose_device
 from utils.errors import UserError
 
-Saliency = NDArray[np.float32]
 Picture = Pixels | Image.Image | str | Path
 
 SMALLEST = 32  # the coarsest level of the encoders has stride 32
@@ -154,34 +153,6 @@ class Predictor:
             mirrored = batch.flip(3).contiguous(memory_format=torch.channels_last)
             logits = (logits + self.engine(mirrored).flip(3)) / 2
         return logits[:, 0].numpy()
-
-
-def restore(logits: NDArray[np.float32], size: tuple[int, int]) -> Saliency:
-    """Logits to the picture's own size, then the sigmoid.
-
-    OpenCV's bilinear resizing is that of `F.interpolate(align_corners=False)`; with its float64 coordinates it
-    comes within 1e-6 of the exact map, where PyTorch's float32 ones leave up to 4e-5.
-
-    Args:
-        logits: of one picture.
-        size: its height and width.
-
-    Shapes:
-        logits: (S, S); returns: (H, W), in [0, 1].
-    """
-    height, width = size
-    saliency = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
-    # sigmoid(x) = (1 + tanh(x / 2)) / 2, in place; exp(-x) would overflow.
-    saliency *= np.float32(0.5)
-    np.tanh(saliency, out=saliency)
-    saliency *= np.float32(0.5)
-    saliency += np.float32(0.5)
-    return saliency
-
-
-def to_8bit(saliency: Saliency) -> Pixels:
-    """round(255 * map), as maps are written: (H, W) float32 in [0, 1] to (H, W) uint8."""
-    return cv2.convertScaleAbs(saliency, alpha=255).astype(np.uint8, copy=False)
 
 
 def as_pixels(image: Picture) -> Pixels:

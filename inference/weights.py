@@ -90,7 +90,14 @@ def save_weights(
         "format": FORMAT, "network": json.dumps(asdict(config)), "genotype": network.genotype.to_json(),
         "size": str(size), "notes": json.dumps(dict(notes or {})),
     }  # fmt: skip
-    write_beside(path, lambda part: save_file(tensors, part, metadata), durable=True)
+
+    def write(part: Path) -> None:
+        try:
+            save_file(tensors, part, metadata)
+        except safetensors.SafetensorError as error:
+            raise RuntimeError(str(error)) from error
+
+    write_beside(path, write, durable=True)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], keep: Path | None = None) -> None:

@@ -30,7 +30,8 @@ from data.datasets import fingerprint
 from data.image_io import read_mask
 from data.layouts import Pair, find_pairs
 from evaluation.metrics import score_pair, usable_cores
-from inference.predictor import Predictor, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import to_8bit
 from inference.weights import load_checkpoint
 from nas.config import SearchConfig, SearchError
 from nas.results import RANDOM, Result, read_results, size_of, write_results

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from utils.errors import UserError
 
 
@@ -39,7 +37,7 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
         part.replace(path)
         if durable and os.name == "posix":  # the names too: a folder is a file that can be synced
             _sync(path.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         reason = getattr(error, "strerror", None) or f"the write failed, {_free(path.parent)} MiB are free there"
         with suppress(OSError):  # where a file stands in the folder's place, there is nothing to clear away
             part.unlink()

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from inference.compositing import Picture, cut_out, on_ground, overlay
 from inference.pipeline import Stages, in_background, run
-from inference.predictor import Predictor, Saliency, restore, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import Saliency, restore, to_8bit
 from inference.video.reader import Clip, Frame, VideoError
 from inference.video.writer import GREEN, Target, VideoWriter, add_sound, has_ffmpeg
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from data.image_io import ImageReadError, read_mask, write_png
 from data.layouts import find_pairs
 from data.transforms import prepare_image
-from inference.predictor import Predictor, PredictorError, as_pixels, restore, to_8bit
+from inference.predictor import Predictor, PredictorError, as_pixels
+from inference.saliency import restore, to_8bit
 from inference.weights import CheckpointError, load_network
 from utils.device import DeviceError
 

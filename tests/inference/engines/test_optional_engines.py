@@ -10,7 +10,8 @@ from data.layouts import find_pairs
 from data.transforms import prepare_image
 from evaluation.metrics import score_pair
 from inference.engines import EngineError, build_engine
-from inference.predictor import Predictor, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import to_8bit
 from inference.weights import load_network
 
 PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnx", "onnxscript", "onnxruntime")}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from inference.compositing import cut_out, on_ground, overlay
-from inference.predictor import Predictor, to_8bit
+from inference.predictor import Predictor
+from inference.saliency import to_8bit
 from inference.video.convert import make_video
 from inference.video.reader import Clip, VideoError
 from inference.video.writer import GREEN, Target, has_ffmpeg
