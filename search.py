@@ -14,7 +14,7 @@ import math
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import islice, repeat
 from typing import Any, Literal
@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.datasets import Batch
-from nas.config import Halves, SearchConfig, SearchError, build_halves, scenes_of
+from nas.halves import Halves, build_halves, scenes_of
 from nas.latency import load_prices
 from nas.page import draw_epoch, write_page
-from nas.watch import EpochRecord, Seen, chosen_record, collapse, discretisation_gap, look
+from nas.settings import SearchConfig, SearchError, as_stored_now
+from nas.watch import EpochProgress, EpochRecord, chosen_record, collapse, discretisation_gap, measure_epoch
 from net.architect import Architect, alphas_rest, only, relaxation
 from net.auto_msfnet import NetworkConfig
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
@@ -56,6 +57,7 @@ from utils.errors import exit_on_user_error
 from utils.files import replace_text
 from utils.plugins import run_files
 
+OutputWeights = tuple[float, float, float]  # of P1, P2, P3
 FORMAT = "auto-msfnet-search/2"  # of last.pt
 FREE = frozenset(
     {"out", "operations", "save_every", "data.workers", "data.root", "device", "watch"}
@@ -166,6 +168,7 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
     architect: Architect[Batch] = Architect(
         network, optimizer, config.architect, lambda batch: _loss(network, batch, config, precision),
         None if cost is None else lambda: config.cost.weight * cost(), processes.mean,
+        lambda batch: _loss(network, batch, config, precision, config.architect.outputs),
     )  # fmt: skip
     progress, history = Progress(), []
     found = load_newest(config.out)
@@ -186,15 +189,18 @@ def _halves(config: SearchConfig, processes: Processes) -> Halves:
         scenes_of(config)
     processes.gather(None)  # nobody reads scenes before they are all there
     halves = build_halves(config, processes.rank, processes.world, processes.device.type == "cuda")
-    counts = halves.pictures
-    processes.say(f"{counts['weights']} pictures for the weights, {counts['alphas']} for the alphas")
+    counts = halves.images
+    processes.say(f"{counts['weights']} images for the weights, {counts['alphas']} for the alphas")
     return halves
 
 
-def _loss(network: nn.Module, batch: Batch, config: SearchConfig, precision: str) -> Tensor:
+def _loss(
+    network: nn.Module, batch: Batch, config: SearchConfig, precision: str, outputs: OutputWeights | None = None
+) -> Tensor:
     with autocast(batch.image.device, precision):
         logits = network(batch.image)
-    return saliency_loss(logits, batch.mask, config.loss).total
+    settings = config.loss if outputs is None else replace(config.loss, outputs=outputs)
+    return saliency_loss(logits, batch.mask, settings).total
 
 
 # ----------------------------------------------------------------------------------------- search an epoch
@@ -232,8 +238,7 @@ def batches(search: Search) -> Iterator[tuple[Batch, Batch | None]]:
     """What remains of an epoch: a batch for the weights, and one for the alphas unless they rest."""
     progress, halves = search.progress, search.halves
     halves.weight_batches.set_position(progress.epoch, progress.batch)
-    halves.alpha_batches.set_position(progress.epoch, progress.batch)
-    judged = repeat(None) if rests(search) else iter(halves.alphas)
+    judged = repeat(None) if rests(search) else halves.alphas_from(progress.step)
     return islice(zip(iter(halves.weights), judged, strict=False), halves.steps - progress.batch)
 
 
@@ -297,9 +302,9 @@ def finish_epoch(search: Search) -> None:
     gap = _gap(search)
     temperature, _ = relaxation(config.architect, progress.epoch, config.epochs)
     progress.epoch, progress.batch, progress.weight_loss, progress.alpha_loss = progress.epoch + 1, 0, 0.0, 0.0
-    seen = Seen(progress.epoch, resting, temperature, weight_loss, math.nan if resting else alpha_loss)
+    loop = EpochProgress(progress.epoch, resting, temperature, weight_loss, math.nan if resting else alpha_loss)
     before = search.history[-1] if search.history else None
-    record = look(search.network, config.space, search.macs, seen, gap, before)
+    record = measure_epoch(search.network, config.space, search.macs, loop, gap, before)
     search.history.append(record)
     signs = collapse(record, config.watch, config.epochs)
     for sign in signs:
@@ -335,7 +340,7 @@ def finish(search: Search) -> None:
     searched = Genotype.from_json(chosen.genotype)
     notes = {**provenance(search), "epoch": chosen.epoch, **searched.provenance}
     replace_text(path, Genotype(searched.cells, searched.topology, notes).to_json())
-    write_page(config.out / "search.html", history, chosen, config, search.halves.pictures)
+    write_page(config.out / "search.html", history, chosen, config, search.halves.images)
     assert search.log is not None
     search.log.close()
     network = NetworkConfig(config.space.encoder, str(path), config.space.channels)
@@ -357,7 +362,7 @@ def provenance(search: Search) -> dict[str, Any]:
     config = to_plain(search.config)
     return {
         "searched_by": "search.py", "seed": search.config.seed, "epochs": search.config.epochs,
-        "step": search.progress.step, "pictures": search.halves.pictures, "precision": search.precision,
+        "step": search.progress.step, "images": search.halves.images, "precision": search.precision,
         "processes": search.processes.world, "config": config, "versions": packages,
     }  # fmt: skip
 
@@ -373,7 +378,7 @@ def save(search: Search) -> None:
         "format": FORMAT,
         "config": to_plain(search.config),
         "world": search.processes.world,
-        "pictures": search.halves.pictures,
+        "images": search.halves.images,
         "network": search.network.state_dict(),  # alphas included
         "optimizer": search.optimizer.state_dict(),
         "alpha_optimizer": search.architect.optimizer.state_dict(),
@@ -398,9 +403,11 @@ def restore(
             f"{config.out}: holds a search saved as {state.get('format')}, this version goes on with {FORMAT} alone. "
             f"Give another --out to start anew."
         )
-    check_same(state["config"], to_plain(config), FREE)
-    check_same({"pictures": state["pictures"], "processes": state["world"]},
-               {"pictures": halves.pictures, "processes": processes.world})  # fmt: skip
+    plain = to_plain(config)
+    check_same(as_stored_now(state["config"], plain), plain, FREE)
+    images = state["images"] if "images" in state else state["pictures"]  # the name before
+    check_same({"images": images, "processes": state["world"]},
+               {"images": halves.images, "processes": processes.world})  # fmt: skip
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     architect.optimizer.load_state_dict(state["alpha_optimizer"])

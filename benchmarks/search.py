@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rates import convolution_rate, work_of
 from benchmarks.rounds import alternate
-from nas.config import SearchConfig
+from nas.settings import SearchConfig
 from net.architect import Architect, ArchitectConfig, only
 from net.losses import saliency_loss
 from net.mixture import Mixture

@@ -33,8 +33,8 @@ from evaluation.metrics import score_pair, usable_cores
 from inference.predictor import Predictor
 from inference.saliency import to_8bit
 from inference.weights import load_checkpoint
-from nas.config import SearchConfig, SearchError
 from nas.results import RANDOM, Result, read_results, size_of, write_results
+from nas.settings import SearchConfig, SearchError
 from net.derive import check_genotype, random_genotype, strongest
 from net.genotype import Genotype, load
 from net.supernet import SpaceConfig

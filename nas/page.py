@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from evaluation.report.figures import inline_svg, rendered, style, styled
 from evaluation.report.html import render
 from nas.cell_drawings import draw_cells, draw_weights
-from nas.config import SearchConfig
+from nas.settings import SearchConfig
 from nas.watch import EpochRecord, collapse
 from net.derive import allowed, operations_of
 from net.genotype import Genotype

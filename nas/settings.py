@@ -1,17 +1,11 @@
-"""Settings of a search, and what it trains on."""
+"""Settings of a search and of its strategies. Imports no torch by itself, so that `--help` is quick."""
 
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, get_args
 
-import numpy as np
-
-from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
-from data.layouts import Pair, find_pairs
 from data.settings import AugmentConfig
-from data.synthetic import write_scenes
-from data.transforms import TrainTransform
 from net.architect import ArchitectConfig, alphas_rest
 from net.cost import CostConfig
 from net.losses import LossConfig
@@ -20,12 +14,18 @@ from training.optim import OptimConfig
 from utils.device import DeviceName, Precision
 from utils.errors import UserError
 
+StrategyName = Literal["darts", "oneshot", "predictor", "proxy", "random"]
+STRATEGIES: tuple[str, ...] = get_args(StrategyName)
+ProxyName = Literal["synflow", "gradient_norm", "naswot", "parameters", "macs"]
+TOLERANCE = 0.02
+"""How far from `cost.target` a genotype may be, as a share."""
+
 
 class SearchError(UserError):
-    """A search that can't start or can't go on."""
+    """A search that can't start or can't continue."""
 
 
-def _at_least(key: str, value: int, least: int) -> None:
+def _at_least(key: str, value: float, least: float) -> None:
     if value < least:
         raise SearchError(f"{key}: {value}, expected {least} or more.")
 
@@ -35,33 +35,79 @@ class SearchDataConfig:
     """What to search on.
 
     Attributes:
-        root: a data set in any layout that `python -m data.check` knows; null generates `scenes` scenes into `--out`.
+        root: a dataset in any layout that `python -m data.check` knows; null generates `scenes` scenes into `--out`.
         list_file: one name a line, to search on a part; null for all.
-        pictures: how many of them to take, drawn by seed; 0 for all.
+        images: how many of them to take, drawn by seed; 0 for all.
         alphas: share that the alphas are judged by; the rest trains the weights. Half each as DARTS.
         size: side in pixels of the square.
         workers: processes that read, for each half.
-        scenes: how many scenes to generate where there is no data set.
-        augment: random changes of a picture and its mask.
+        scenes: how many scenes to generate where there is no dataset.
+        augment: random changes of an image and its mask.
+        pictures: old name of `images`, still read.
     """
 
     root: Path | None = None
     list_file: Path | None = None
-    pictures: int = 0
+    images: int = 0
     alphas: float = 0.5
     size: int = 256
     workers: int = 2
     scenes: int = 48
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    pictures: int | None = None
 
     def __post_init__(self) -> None:
+        if self.pictures is not None:
+            object.__setattr__(self, "images", self.pictures)
+            object.__setattr__(self, "pictures", None)
         for name, least in (("size", 32), ("workers", 0), ("scenes", 1)):
             _at_least(f"data.{name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True)
+class SearchArchitectConfig(ArchitectConfig):
+    """How alphas move in the strategy `darts`, see `net.architect.ArchitectConfig` for the inherited settings.
+
+    Attributes:
+        outputs: weights of P1, P2, P3 in the loss that the alphas follow. The network is judged by P1, so P1 alone.
+        warmup_paths: what runs while the alphas rest. `mixture`: all candidates at equal weights, as PC-DARTS.
+            `single`: one candidate an edge, each equally often, so that the kernels of all candidates are trained.
+    """
+
+    outputs: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    warmup_paths: Literal["mixture", "single"] = "mixture"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.outputs) < 0 or not any(self.outputs):
+            raise SearchError(
+                f"architect.outputs: {list(self.outputs)}, expected weights of 0 (off) or more, at least one above 0."
+            )
+
+
+@dataclass(frozen=True)
+class SearchCostConfig(CostConfig):
+    """What cells may cost, see `net.cost.CostConfig` for the inherited settings of the cost term of `darts`.
+
+    Attributes:
+        limit: greatest multiply-accumulates of all 31 edges on one image; 0 for no limit.
+        target: multiply-accumulates of all 31 edges that every genotype has to within 2 %; 0 for none.
+    """
+
+    limit: float = 0.0
+    target: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("limit", "target"):
+            _at_least(f"cost.{name}", getattr(self, name), 0)
+        if self.limit and self.target > self.limit:
+            raise SearchError(f"cost.target: {self.target:.4g} is above cost.limit {self.limit:.4g}. Raise the limit.")
+
+
+@dataclass(frozen=True)
 class WatchConfig:
-    """What is taken for a collapse, and what to do about it. Thresholds are our choice.
+    """What counts as a collapse, and what to do about it. Thresholds are our choice.
 
     Attributes:
         skip: warn when more than this share of the derived edges are `skip_connect`.
@@ -81,21 +127,134 @@ class WatchConfig:
 
 
 @dataclass(frozen=True)
+class OneShotConfig:
+    """Strategy `oneshot`: a supernet trained by single paths, then scored sub-networks. Our choice unless said.
+
+    Attributes:
+        steps: of the supernet's training; each trains one candidate an edge.
+        lr: peak rate of AdamW for all but the encoder.
+        encoder_lr: peak rate of the encoder.
+        weight_decay: of matrices.
+        scored: random sub-networks that are scored.
+        images: of the alphas' half that every sub-network is scored on.
+        generations: of evolutionary refinement after the linear model's choice; 0 for none.
+        population: sub-networks of a generation.
+        also: genotype files that the supernet scores as well, into scores.json; they do not change the choice.
+    """
+
+    steps: int = 1200
+    lr: float = 1e-3
+    encoder_lr: float = 2e-4
+    weight_decay: float = 1e-2
+    scored: int = 600
+    images: int = 64
+    generations: int = 0
+    population: int = 32
+    also: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("scored", 2), ("images", 2), ("generations", 0), ("population", 4)):
+            _at_least(f"oneshot.{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True)
+class ShortTrainingConfig:
+    """How `random` and `predictor` train one genotype, from its own seed.
+
+    Attributes:
+        steps: optimizer steps; AdamW with a cosine schedule.
+        lr: peak rate of all but the encoder.
+        encoder_lr: peak rate of the encoder.
+        weight_decay: of matrices.
+        images: of the alphas' half that the trained network is scored on; 0 for all.
+    """
+
+    steps: int = 280
+    lr: float = 1e-3
+    encoder_lr: float = 2e-4
+    weight_decay: float = 1e-2
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("images", 0)):
+            _at_least(f"training.{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """Strategy `predictor`: a linear model of trained genotypes proposes the next ones.
+
+    Attributes:
+        initial: random genotypes that are trained first.
+        rounds: of proposals.
+        proposals: genotypes that are trained in a round.
+        pool: random genotypes that a round chooses from, besides neighbours of the best.
+    """
+
+    initial: int = 16
+    rounds: int = 2
+    proposals: int = 8
+    pool: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, least in (("initial", 2), ("rounds", 0), ("proposals", 1), ("pool", 1)):
+            _at_least(f"predictor.{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """Strategy `proxy`: the best of `count` random genotypes by a score that needs no training.
+
+    Attributes:
+        score: see `nas.strategies.proxy.SCORES`.
+        count: genotypes that are scored.
+    """
+
+    score: ProxyName = "synflow"
+    count: int = 100
+
+    def __post_init__(self) -> None:
+        _at_least("proxy.count", self.count, 1)
+
+
+@dataclass(frozen=True)
+class RandomConfig:
+    """Strategy `random`: the best of `count` random genotypes, each trained as `training` says.
+
+    Attributes:
+        count: genotypes that are drawn and trained; 1 draws one and trains none.
+    """
+
+    count: int = 8
+
+    def __post_init__(self) -> None:
+        _at_least("random.count", self.count, 1)
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """A whole search. The authors' is not public: every default is DARTS' or our choice, none is the paper's.
 
     Attributes:
-        data: pictures and their halves.
+        strategy: `darts`, `oneshot`, `predictor`, `proxy` or `random`, see docs/search.md.
+        data: images and their halves.
         space: encoder, width, candidates.
-        architect: how alphas move.
-        cost: term for cheap cells.
-        optim: how weights move; DARTS' rates, a tenth for the encoder.
-        loss: of weights and alphas alike; without polishing, which says little while everything is blurred.
-        watch: what counts as a collapse.
+        architect: how alphas move; `darts`.
+        cost: term for cheap cells (`darts`), limit and target (all).
+        oneshot: settings of that strategy, as for those that follow.
+        predictor: proposals by a linear model.
+        proxy: scores without training.
+        random: best of n.
+        training: how `predictor` and `random` train one genotype.
+        optim: how the weights of `darts` move; DARTS' rates, a tenth for the encoder.
+        loss: of weights and alphas; without polishing, which says little while everything is blurred. Its `ramp` has no
+            effect here.
+        watch: what counts as a collapse; `darts`.
         operations: Python files that register operations of yours, see the README; run before anything is built.
         encoder_weights: `imagenet` (the library downloads them), a path, or `none`.
-        epochs: passes over the half that trains the weights; 50 in DARTS.
-        batch: pictures a step, over all processes, the same for weights and alphas.
+        epochs: passes of `darts` over the half that trains the weights; 50 in DARTS. The other half is read again from
+            its beginning when it is used up.
+        batch: images a step, over all processes, the same for weights and alphas.
         seed: of everything that is drawn.
         device: auto, cpu, cuda or mps.
         precision: auto takes bf16 where the hardware has it; the second order computes in fp32.
@@ -103,10 +262,16 @@ class SearchConfig:
         out: folder of the search.
     """
 
+    strategy: StrategyName = "darts"
     data: SearchDataConfig = field(default_factory=SearchDataConfig)
     space: SpaceConfig = field(default_factory=SpaceConfig)
-    architect: ArchitectConfig = field(default_factory=ArchitectConfig)
-    cost: CostConfig = field(default_factory=CostConfig)
+    architect: SearchArchitectConfig = field(default_factory=SearchArchitectConfig)
+    cost: SearchCostConfig = field(default_factory=SearchCostConfig)
+    oneshot: OneShotConfig = field(default_factory=OneShotConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    random: RandomConfig = field(default_factory=RandomConfig)
+    training: ShortTrainingConfig = field(default_factory=ShortTrainingConfig)
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(
             lr=0.025, encoder_lr=0.0025, weight_decay=3e-4, schedule="cosine", warmup=0.0, clip=5.0
@@ -134,82 +299,20 @@ class SearchConfig:
             )
 
 
-class Halves(NamedTuple):
-    """Both halves of the pictures.
+def as_stored_now(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a checkpoint of any version, under today's keys.
 
-    Attributes:
-        weights: batches that train the weights; `weight_batches` says where they stand.
-        alphas: batches that the alphas are judged by; `alpha_batches` likewise.
-        pictures: counts and a fingerprint of the names, for the checkpoint and the genotype's provenance.
+    Args:
+        stored: plain values of `SearchConfig` as an earlier version wrote them.
+        now: those of this call, for the settings that the earlier version did not have.
+
+    Settings that are missing because they did not exist have the value that gives what was computed then.
     """
-
-    weights: PairLoader
-    weight_batches: EpochBatches
-    alphas: PairLoader
-    alpha_batches: EpochBatches
-    pictures: dict[str, str | int]
-
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch: as many as both halves have batches for."""
-        return min(self.weight_batches.per_epoch, self.alpha_batches.per_epoch)
-
-
-def build_halves(config: SearchConfig, rank: int = 0, world: int = 1, pin: bool = False) -> Halves:
-    """Finds the pictures, splits them by seed into two disjoint halves, and builds a loader of each.
-
-    Raises:
-        SearchError: if there are too few pictures, naming all numbers.
-        DataError: if the data set can't be read.
-    """
-    halves = split_halves(config, world)
-    data, loaders, batches = config.data, [], []
-    for pairs in halves:
-        dealt = EpochBatches(
-            len(pairs), config.batch // world, [data.size], seed=config.seed, rank=rank, world=world, drop_last=True
-        )
-        dataset = SaliencyDataset(pairs, TrainTransform(data.augment), config.seed)
-        loaders.append(make_loader(dataset, dealt, data.workers, pin))
-        batches.append(dealt)
-    pictures: dict[str, str | int] = {
-        "weights": len(halves[0]), "alphas": len(halves[1]), "files": fingerprint(*halves)
-    }  # fmt: skip
-    return Halves(loaders[0], batches[0], loaders[1], batches[1], pictures)
-
-
-def split_halves(config: SearchConfig, world: int = 1) -> tuple[list[Pair], list[Pair]]:
-    """The pairs for the weights and those for the alphas, without one in common.
-
-    Raises:
-        SearchError, DataError: see `build_halves`.
-    """
-    data = config.data
-    if config.batch < 1 or config.batch % world:
-        raise SearchError(f"batch: {config.batch} pictures can't be dealt out evenly to {world} processes.")
-    if not 0 < data.alphas < 1:
-        raise SearchError(f"data.alphas: {data.alphas}, expected a share between 0 and 1; DARTS takes 0.5.")
-    pairs = find_pairs(scenes_of(config) if data.root is None else data.root, data.list_file)
-    if data.pictures > len(pairs) or data.pictures < 0:
-        raise SearchError(
-            f"data.pictures: {data.pictures}, but {data.root} has {len(pairs)}. Give fewer, or 0 for all."
-        )
-    if data.pictures:
-        drawn = np.random.default_rng(config.seed).permutation(len(pairs))[: data.pictures]
-        pairs = [sorted(pairs)[int(index)] for index in sorted(drawn)]
-    short = len(pairs) < 2
-    weights, alphas = (pairs, []) if short else split_pairs(pairs, data.alphas, config.seed)
-    if short or min(len(weights), len(alphas)) < config.batch:
-        raise SearchError(
-            f"{len(pairs)} pictures give {len(weights)} for the weights and {len(alphas)} for the alphas; one batch "
-            f"takes {config.batch} of each. Give more pictures (data.root, data.pictures) or lower batch."
-        )
-    return weights, alphas
-
-
-def scenes_of(config: SearchConfig) -> Path:
-    """The folder of generated scenes below `--out`; they are written if it is not there."""
-    folder, unfinished = config.out / "scenes", config.out / "scenes_unfinished"
-    if not folder.is_dir():
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed here
-        write_scenes(unfinished, config.data.scenes, config.data.size + 16, config.seed).rename(folder)
-    return folder
+    if "strategy" in stored:
+        return dict(stored)
+    data, architect = dict(stored["data"]), dict(stored["architect"])
+    data["images"], data["pictures"] = data.pop("pictures"), None
+    architect |= {"outputs": stored["loss"]["outputs"], "warmup_paths": "mixture"}
+    cost = {**stored["cost"], "limit": 0.0, "target": 0.0}
+    unused = {key: now[key] for key in ("oneshot", "predictor", "proxy", "random", "training")}
+    return {**stored, **unused, "strategy": "darts", "data": data, "architect": architect, "cost": cost}

@@ -1,4 +1,4 @@
-"""What a search looks like from outside: entropy, shares, agreement, cost, and the signs of a collapse.
+"""Measures of a search after every epoch: entropy, shares, agreement, cost, and the signs of a collapse.
 
 Sources: the collapse into skip connections is described in DARTS- (arXiv 2009.01027) and RobustDARTS
 (arXiv 1909.09656). What is measured here, and the thresholds, are our choice.
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.config import WatchConfig
+from nas.settings import WatchConfig
 from net.cost import ExpectedCost
 from net.derive import derive, discretise, operations_of
 from net.genotype import Genotype
@@ -28,16 +28,16 @@ class EpochRecord:
         alphas_rest: whether it belonged to the warm-up.
         temperature: of the softmax in it.
         weight_loss: mean loss on the half that trains the weights.
-        alpha_loss: mean loss on the other half; NaN in the warm-up, when it is not looked at.
+        alpha_loss: mean loss on the other half; NaN in the warm-up, which does not compute it.
         entropy: mean over the edges of the entropy of the weights, in nats, at that temperature.
         alpha_entropy: the same at temperature 1: what the alphas themselves have decided.
         skip: share of derived edges that are `skip_connect`.
         attention: share of derived edges that are an attention.
         agreement: share of derived edges that are as after the epoch before; NaN for the first.
-        expected_gmac: expected multiply-accumulates of all edges on one picture, in billions.
+        expected_gmac: expected multiply-accumulates of all edges on one image, in billions.
         derived_gmac: those of the derived edges.
         mixed_loss, derived_loss: loss of the mixture, and of the derived edges with the mixture's weights, on the same
-            few batches; NaN if not measured. Their difference is the discretisation gap.
+            few batches; NaN if not measured. Their difference is the discretisation gap, see `discretisation_gap`.
         probabilities: (31, operations): the weights.
         genotype: derived, as JSON.
     """
@@ -66,8 +66,8 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the search loop itself knows of an epoch; see `EpochRecord`."""
+class EpochProgress:
+    """What the search loop knows of an epoch by itself; see `EpochRecord`."""
 
     epoch: int
     alphas_rest: bool
@@ -76,11 +76,11 @@ class Seen:
     alpha_loss: float
 
 
-def look(
+def measure_epoch(
     network: SuperNet,
     space: SpaceConfig,
     macs: ExpectedCost,
-    seen: Seen,
+    loop: EpochProgress,
     losses: tuple[float, float],
     before: EpochRecord | None,
 ) -> EpochRecord:
@@ -90,7 +90,7 @@ def look(
         network: the supernet.
         space: what it was built from.
         macs: expected multiply-accumulates, with `multiply_accumulates` as price.
-        seen: from the loop.
+        loop: from the loop.
         losses: of the mixture and of the derived edges, see `discretisation_gap`.
         before: record of the epoch before.
     """
@@ -99,7 +99,7 @@ def look(
     probabilities = network.probabilities().detach().cpu()  # (31, operations)
     alphas = torch.stack([alpha.detach().cpu() for alpha in network.alphas()])
     return EpochRecord(
-        **asdict(seen),
+        **asdict(loop),
         entropy=mean_entropy(probabilities),
         alpha_entropy=mean_entropy(torch.softmax(alphas, dim=1)),
         skip=share(names, lambda name: name == "skip_connect"),
@@ -131,7 +131,7 @@ def agreement(one: Genotype, other: Genotype) -> float:
 
 
 def collapse(record: EpochRecord, config: WatchConfig, epochs: int) -> list[str]:
-    """Signs of a collapse after an epoch, each a sentence that says what to do; usually none."""
+    """Signs of a collapse after an epoch, each a sentence with the cure; usually none."""
     signs: list[str] = []
     if record.alphas_rest:
         return signs
@@ -162,8 +162,12 @@ def discretisation_gap(
 ) -> tuple[float, float]:
     """Loss of the mixture, and of the derived edges alone with the same kernels, on the same batches.
 
+    The auxiliary skip of DARTS- is off in both, since no derived network has it. With partial channels K > 1 the
+    candidates have kernels for C / K channels only. The other channels bypass every edge in both losses, so their
+    difference is the gap of the mixed share of the channels, not that of a network of derived cells.
+
     Args:
-        network: the supernet; its alphas are as before afterwards.
+        network: the supernet; its alphas, temperature and auxiliary skip are as before afterwards.
         space: what it was built from.
         batches: to measure on; none gives NaN for both.
         loss: (batch) -> scalar.
@@ -171,11 +175,15 @@ def discretisation_gap(
     if not batches:
         return math.nan, math.nan
     kept = [alpha.detach().clone() for alpha in network.alphas()]
-    mixed = torch.stack([loss(batch) for batch in batches]).mean().item()
-    discretise(network, derive(network, space))
+    _, first = next(network.mixtures())
+    temperature, auxiliary = first.temperature, first.auxiliary
+    network.set_relaxation(temperature, 0.0)
     try:
+        mixed = torch.stack([loss(batch) for batch in batches]).mean().item()
+        discretise(network, derive(network, space))
         derived = torch.stack([loss(batch) for batch in batches]).mean().item()
     finally:
+        network.set_relaxation(temperature, auxiliary)
         for alpha, value in zip(network.alphas(), kept, strict=True):
             alpha.copy_(value)
     return mixed, derived

@@ -85,6 +85,7 @@ class Architect(Generic[Batch]):
         loss: (batch) -> scalar loss of the network at its present parameters.
         cost: () -> scalar that is added to the validation loss, weight included, or None.
         average: averages tensors over all processes in place, so that all ranks take the same step.
+        validation_loss: as `loss`, on the batches that the alphas are judged by; None for the same.
 
     Attributes:
         optimizer: Adam over the alphas; its state belongs into a checkpoint.
@@ -102,6 +103,7 @@ class Architect(Generic[Batch]):
         loss: Callable[[Batch], Tensor],
         cost: Callable[[], Tensor] | None = None,
         average: Average = lambda tensors: None,
+        validation_loss: Callable[[Batch], Tensor] | None = None,
     ) -> None:
         if config.order == "second" and not isinstance(optimizer, torch.optim.SGD):
             raise ArchitectError(
@@ -113,6 +115,7 @@ class Architect(Generic[Batch]):
             network.alphas(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
         )
         self.loss = loss
+        self.validation_loss = loss if validation_loss is None else validation_loss
         self._weights_optimizer, self._cost, self._average = optimizer, cost, average
 
     def step(self, training: Batch, validation: Batch) -> ArchitectStep:
@@ -136,7 +139,7 @@ class Architect(Generic[Batch]):
     def first_order(self, validation: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
         """Gradient of the validation loss by the alphas at the present weights; the loss; the cost."""
         with only(self.network, self.network.alphas()):
-            loss, cost = self.loss(validation), self._cost_now()
+            loss, cost = self.validation_loss(validation), self._cost_now()
             return self._gradients(loss + cost, self.network.alphas()), loss.detach(), cost.detach()
 
     def second_order(self, training: Batch, validation: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -152,7 +155,7 @@ class Architect(Generic[Batch]):
         try:
             rates = self._virtual_step(weights, descent)
             with only(self.network, [*alphas, *weights]):
-                loss, cost = self.loss(validation), self._cost_now()
+                loss, cost = self.validation_loss(validation), self._cost_now()
                 gradients = self._gradients(loss + cost, [*alphas, *weights])
             direct, direction = gradients[: len(alphas)], gradients[len(alphas) :]
             self._average(direction)

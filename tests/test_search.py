@@ -56,12 +56,12 @@ def finished(scenes, tmp_path_factory):
 
 def test_a_search_writes_what_it_promises(finished):
     out, text = finished
-    assert "8 pictures for the weights, 8 for the alphas" in text
+    assert "8 images for the weights, 8 for the alphas" in text
     genotype = load(out / "genotype.json")
     assert genotype.provenance["seed"] == 0 and genotype.provenance["epoch"] == 2
-    assert genotype.provenance["pictures"]["weights"] == 8
+    assert genotype.provenance["images"]["weights"] == 8
     assert genotype.provenance["config"]["space"]["channels"] == 16
-    assert len(genotype.provenance["pictures"]["files"]) == 16 and "torch" in genotype.provenance["versions"]
+    assert len(genotype.provenance["images"]["files"]) == 16 and "torch" in genotype.provenance["versions"]
     for kind in ("png", "svg"):
         assert len(list((out / "cells").glob(f"*.{kind}"))) == len(list((out / "heat").glob(f"*.{kind}"))) == 2
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -190,8 +190,8 @@ def test_a_collapse_is_told_and_may_end_the_search(scenes, tmp_path):
         (["--space.operations", '["none"]'], "space.operations: [none] leaves nothing to choose from"),
         (["--space.operations", '["conv_5x5"]'], "space.operations: 'conv_5x5' is not registered"),
         (["--space.partial", "3"], "space.partial: 3 does not divide space.channels 16"),
-        (["--batch", "9"], "16 pictures give 8 for the weights and 8 for the alphas; one batch takes 9 of each"),
-        (["--data.pictures", "99"], "data.pictures: 99, but"),
+        (["--batch", "9"], "16 images give 8 for the weights and 8 for the alphas; one batch takes 9 of each"),
+        (["--data.images", "99"], "data.images: 99, but"),
         (["--data.alphas", "1"], "data.alphas: 1.0, expected a share between 0 and 1"),
         (["--data.root", "gone"], "gone"),
         (["--cost.kind", "latency"], "no cost.table"),

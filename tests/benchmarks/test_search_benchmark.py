@@ -8,7 +8,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from benchmarks.search import PlainMixture, our_step, plain_step, report
-from nas.config import SearchConfig
+from nas.settings import SearchConfig
 from net.architect import Architect, ArchitectConfig, only
 from net.losses import saliency_loss
 from net.supernet import SpaceConfig, build_supernet

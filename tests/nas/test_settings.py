@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.synthetic import write_scenes
 from nas.compare import CompareConfig
-from nas.config import SearchConfig, SearchDataConfig, build_halves, split_halves
+from nas.halves import build_halves, split_halves
+from nas.settings import SearchConfig, SearchDataConfig, as_stored_now
 from net.supernet import PAPER_SPACE
-from utils.config import parse
+from utils.config import parse, to_plain
 
 
 @pytest.mark.parametrize(
@@ -36,18 +38,63 @@ def scenes(tmp_path_factory):
 
 
 def test_halves_are_disjoint_seeded_and_whole(scenes):
-    config = SearchConfig(SearchDataConfig(scenes, size=32, workers=0), batch=4)
+    config = SearchConfig(data=SearchDataConfig(scenes, size=32, workers=0), batch=4)
     weights, alphas = split_halves(config)
     assert not {pair.name for pair in weights} & {pair.name for pair in alphas}
     assert len(weights) + len(alphas) == 21 and abs(len(weights) - len(alphas)) == 1
     assert split_halves(config) == (weights, alphas) != split_halves(replace(config, seed=1))
-    part = replace(config, data=replace(config.data, pictures=12, alphas=0.25), batch=3)
+    part = replace(config, data=replace(config.data, images=12, alphas=0.25), batch=3)
     assert [len(half) for half in split_halves(part)] == [9, 3]
 
 
 def test_two_processes_share_a_batch(scenes):
-    config = SearchConfig(SearchDataConfig(scenes, size=32, workers=0), batch=4)
+    config = SearchConfig(data=SearchDataConfig(scenes, size=32, workers=0), batch=4)
     halves = [build_halves(config, rank, world=2) for rank in range(2)]
     batches = [next(iter(one.weights)).index.tolist() for one in halves]
     assert all(len(batch) == 2 for batch in batches) and not set(batches[0]) & set(batches[1])
-    assert halves[0].steps == 2 and halves[0].pictures == halves[1].pictures
+    assert halves[0].steps == 2 and halves[0].images == halves[1].images
+
+
+def test_the_old_key_of_the_images_is_read(tmp_path):
+    (tmp_path / "old.yaml").write_text("data: {pictures: 7}\n")
+    config = parse(SearchConfig, "", ["--config", str(tmp_path / "old.yaml")])
+    assert config.data == SearchDataConfig(images=7)
+    assert parse(SearchConfig, "", ["--data.pictures", "5"]).data.images == 5
+
+
+def test_settings_of_an_earlier_checkpoint_mean_what_they_meant():
+    """The alphas of an earlier search followed all three outputs, those of a new one follow P1."""
+    now = to_plain(SearchConfig())
+    stored = {key: value for key, value in now.items() if key not in ("strategy", "oneshot", "predictor", "proxy",
+              "random", "training")}  # fmt: skip
+    stored["data"] = {key: value for key, value in now["data"].items() if key != "images"} | {"pictures": 12}
+    stored["architect"] = {key: value for key, value in now["architect"].items()
+                           if key not in ("outputs", "warmup_paths")}  # fmt: skip
+    stored["cost"] = {key: value for key, value in now["cost"].items() if key not in ("limit", "target")}
+    found = as_stored_now(stored, now)
+    expected = {**now, "data": {**now["data"], "images": 12}}
+    expected["architect"] = {**now["architect"], "outputs": [1.0, 1.0, 1.0]}
+    assert found == expected
+    assert as_stored_now(now, now) == now
+
+
+def test_an_epoch_is_a_pass_over_the_images_of_the_weights(scenes):
+    """21 images, a seventh of them for the alphas: 18 and 3, so the alphas' half is read three times an epoch."""
+    config = SearchConfig(data=SearchDataConfig(scenes, size=32, workers=0, alphas=1 / 7), batch=3)
+    halves = build_halves(config)
+    assert (halves.steps, halves.alpha_batches.per_epoch) == (6, 1)
+    later = halves.alphas_from(2)
+    taken = [next(later).index.tolist() for _ in range(3)]
+    assert all(sorted(batch) == [0, 1, 2] for batch in taken)
+    again = halves.alphas_from(3)
+    assert [next(again).index.tolist() for _ in range(2)] == taken[1:], "a resumed search reads the same batches"
+
+
+def test_equal_halves_are_read_in_step(scenes):
+    config = SearchConfig(data=SearchDataConfig(scenes, size=32, workers=0, images=16), batch=4)
+    halves = build_halves(config)
+    assert halves.steps == halves.alpha_batches.per_epoch == 2
+    taken = halves.alphas_from(2)  # the second epoch
+    halves.alpha_batches.set_position(1, 0)
+    expected = [batch.image for batch in halves.alphas]
+    assert all(torch.equal(one, next(taken).image) for one in expected)

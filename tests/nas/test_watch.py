@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas.config import WatchConfig
-from nas.watch import Seen, agreement, chosen_record, collapse, discretisation_gap, look, mean_entropy
+from nas.settings import WatchConfig
+from nas.watch import EpochProgress, agreement, chosen_record, collapse, discretisation_gap, mean_entropy, measure_epoch
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.derive import derive, operations_of
 from net.genotype import CellGenotype, Genotype, load
@@ -28,8 +28,8 @@ def macs(network):
 
 
 def record(network, macs, before=None, epoch=1):
-    seen = Seen(epoch, alphas_rest=False, temperature=1.0, weight_loss=1.0, alpha_loss=2.0)
-    return look(network, SPACE, macs, seen, (1.0, 1.5), before)
+    loop = EpochProgress(epoch, alphas_rest=False, temperature=1.0, weight_loss=1.0, alpha_loss=2.0)
+    return measure_epoch(network, SPACE, macs, loop, (1.0, 1.5), before)
 
 
 def set_all(network, weights):
@@ -112,3 +112,21 @@ def test_the_gap_leaves_the_alphas_as_they_were(network):
         assert mixed == pytest.approx(loss(images[0]).item())
     assert all(math.isnan(value) for value in discretisation_gap(network, SPACE, [], loss))
     assert len(operations_of(derive(network, SPACE))) == 31
+
+
+def test_the_gap_is_measured_without_the_auxiliary_skip(network):
+    """DARTS- adds it to every edge of the supernet, no derived network has it."""
+    set_all(network, {"dil_conv_3x3": 0.5})
+    images = [torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))]
+
+    def loss(image):
+        return sum(one.square().mean() for one in network(image))
+
+    expected = discretisation_gap(network, SPACE, images, loss)
+    network.set_relaxation(1.0, 1.0)
+    found = discretisation_gap(network, SPACE, images, loss)
+    assert {mixture.auxiliary for _, mixture in network.mixtures()} == {1.0}, "it is on again afterwards"
+    with torch.no_grad():
+        assert loss(images[0]).item() != pytest.approx(found[0])
+    network.set_relaxation(1.0, 0.0)
+    assert found == pytest.approx(expected)
