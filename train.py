@@ -29,9 +29,9 @@ from net.encoder import stem
 from net.losses import LossTerms, saliency_loss
 from training.ema import Average
 from training.optim import build_optimizer, rate_factor
-from training.recipe import FREE, TrainConfig, TrainError
 from training.run_folder import claim
 from training.run_log import RunLog
+from training.settings import FREE, TrainConfig, TrainError
 from training.state import (
     Progress,
     StateError,

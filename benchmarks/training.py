@@ -43,7 +43,8 @@ from net import losses
 from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
 from net.cpu_kernels import accelerate
 from net.losses import LossConfig, saliency_loss
-from training.optim import OptimConfig, build_optimizer
+from training.optim import build_optimizer
+from training.settings import OptimConfig
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text
 

@@ -10,7 +10,7 @@ from net.architect import ArchitectConfig, alphas_rest
 from net.cost import CostConfig
 from net.losses import LossConfig
 from net.supernet import SpaceConfig
-from training.optim import OptimConfig
+from training.settings import OptimConfig
 from utils.device import DeviceName, Precision
 from utils.errors import UserError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.recipe import TrainConfig
+from training.settings import TrainConfig
 from utils.config import parse
 
 RECIPES = ["lite", "resnet50", "vgg16"]

@@ -15,7 +15,7 @@ from safetensors import safe_open
 import train
 from data.synthetic import write_scenes
 from tests.test_train import SMALL
-from training.recipe import TrainConfig
+from training.settings import TrainConfig
 from training.stop_request import StopRequest
 from training.throughput import norm
 from utils.config import parse

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import train
-from training.recipe import TrainConfig
+from training.settings import TrainConfig
 from training.validation import validate
 from utils.config import parse
 from utils.distributed import join

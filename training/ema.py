@@ -8,37 +8,12 @@ until that reaches 1 / (1 - decay) steps.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from utils.errors import UserError
-
-
-class AverageError(UserError):
-    """Settings of the average that can't work."""
-
-
-@dataclass(frozen=True)
-class AverageConfig:
-    """Whether and how weights are averaged. Not in the paper nor the released code; off by default.
-
-    Attributes:
-        decay: share of the old average that stays in a step, once warmed up; 0 turns averaging off. .999 spans the
-            last thousand steps.
-        warmup: the decay of step t is at most (1 + t) / (warmup + t); 10 as in TensorFlow, 1 is no warm-up.
-    """
-
-    decay: float = 0.0
-    warmup: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise AverageError(f"average.decay: {self.decay}, expected 0 (off) or more and less than 1, such as .999.")
-        if self.warmup < 1:
-            raise AverageError(f"average.warmup: {self.warmup}, expected 1 (no warm-up) or more, such as 10.")
+from training.settings import AverageConfig
 
 
 class Average:

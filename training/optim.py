@@ -1,53 +1,12 @@
 """Optimizer and learning rate of a training run."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from utils.errors import UserError
-
-
-class OptimError(UserError):
-    """Optimizer settings that can't work."""
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """How weights move. Defaults are F3Net's recipe (its public code), which LDF shares.
-
-    Attributes:
-        name: `sgd` (nesterov) or `adamw`.
-        lr: peak rate of everything but the encoder.
-        encoder_lr: peak rate of the encoder; a tenth in F3Net.
-        weight_decay: of all parameters, or of matrices alone, see `decay_vectors`.
-        decay_vectors: whether biases and BatchNorm parameters decay as well; they do in F3Net.
-        momentum: of sgd.
-        schedule: `triangular` (F3Net: up to the middle of the run, then down, changed every epoch) or
-            `cosine` (linear warm-up, then half a cosine to 0, changed every step).
-        warmup: share of the run that `cosine` warms up.
-        clip: greatest norm of the gradient; 0 turns clipping off.
-    """
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.05
-    encoder_lr: float = 0.005
-    weight_decay: float = 5e-4
-    decay_vectors: bool = True
-    momentum: float = 0.9
-    schedule: Literal["triangular", "cosine"] = "triangular"
-    warmup: float = 0.05
-    clip: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "encoder_lr"):
-            if getattr(self, name) <= 0:
-                raise OptimError(f"optim.{name}: {getattr(self, name)}, expected a rate above 0.")
-        for name, top in (("weight_decay", math.inf), ("momentum", 1), ("warmup", 1), ("clip", math.inf)):
-            if not 0 <= getattr(self, name) < top:
-                raise OptimError(f"optim.{name}: {getattr(self, name)}, expected 0 or more and less than {top}.")
+from training.settings import OptimConfig
 
 
 def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from training.recipe import TrainConfig
+from training.settings import TrainConfig
 from training.state import Progress
 from training.throughput import duration
 

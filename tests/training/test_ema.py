@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.ema import Average, AverageConfig, AverageError
+from training.ema import Average
+from training.settings import AverageConfig, AverageError
 
 
 def network(value):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from net.auto_msfnet import NetworkConfig, build_network
-from training.optim import OptimConfig, OptimError, build_optimizer, rate_factor
+from training.optim import build_optimizer, rate_factor
+from training.settings import OptimConfig, OptimError
 
 
 def test_triangular_is_f3nets_formula():
