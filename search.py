@@ -29,13 +29,13 @@ from nas.latency import load_prices
 from nas.page import draw_epoch, write_page
 from nas.settings import SearchConfig, SearchError, as_stored_now
 from nas.watch import EpochProgress, EpochRecord, chosen_record, collapse, discretisation_gap, measure_epoch
-from net.architect import Architect, alphas_rest, only, relaxation
-from net.auto_msfnet import NetworkConfig
+from net.architect import Architect, only
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.cpu_kernels import accelerate
 from net.genotype import Genotype
 from net.losses import saliency_loss
 from net.mixture import check_space
+from net.settings import NetworkConfig, alphas_rest, relaxation
 from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer, rate_factor
 from training.run_folder import claim
@@ -82,7 +82,7 @@ class Search:
 
     config: SearchConfig
     processes: Processes
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
     network: SuperNet
     trained: nn.Module  # the network itself, or the wrapper that averages gradients over processes
     optimizer: torch.optim.Optimizer

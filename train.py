@@ -67,7 +67,7 @@ class Run:
     frozen: list[nn.Module]
     average: Average | None
     optimizer: torch.optim.Optimizer
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
     scaler: torch.amp.GradScaler
     loaders: Loaders
     log: RunLog

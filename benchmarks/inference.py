@@ -31,6 +31,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from net.settings import NetworkConfig
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.inference_report import SPEEDUPS, figures, table, write_report
@@ -46,7 +48,7 @@ from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
 from inference.tasks import Task, folder_job
 from inference.weights import LoadedNetwork, load_network, shipped
-from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
+from net.auto_msfnet import AutoMSFNet, build_network
 from training.throughput import peak_memory
 from utils.device import DeviceError, banner, keep_memory
 from utils.errors import UserError, exit_on_user_error

@@ -15,11 +15,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from net.settings import NetworkConfig
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from inference.folding.network import fold
 from inference.weights import load_network, shipped
-from net.auto_msfnet import NetworkConfig, build_network
+from net.auto_msfnet import build_network
 from utils.files import replace_text
 
 PUBLISHED = ("resnet50", "vgg16")

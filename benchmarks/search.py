@@ -28,15 +28,17 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
+from net.settings import ArchitectConfig, SpaceConfig
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rates import convolution_rate, work_of
 from benchmarks.rounds import alternate
 from nas.settings import SearchConfig
-from net.architect import Architect, ArchitectConfig, only
+from net.architect import Architect, only
 from net.losses import saliency_loss
 from net.mixture import Mixture
-from net.supernet import SpaceConfig, SuperNet, build_supernet
+from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text

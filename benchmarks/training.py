@@ -32,6 +32,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from net.settings import LossConfig, NetworkConfig
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rates import convolution_rate, work_of
@@ -40,9 +42,9 @@ from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from data.transforms import TrainTransform
 from net import losses
-from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
+from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
-from net.losses import LossConfig, saliency_loss
+from net.losses import saliency_loss
 from training.optim import build_optimizer
 from training.settings import OptimConfig
 from utils.device import autocast, banner, choose_precision, keep_memory

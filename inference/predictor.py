@@ -24,8 +24,9 @@ from data.transforms import prepare_image
 from inference.engines import Engine, EngineName, EnginePrecision, build_engine
 from inference.saliency import Saliency, restore
 from inference.weights import LoadedNetwork, load_network
-from utils.device import DeviceName, choose_device
+from utils.device import choose_device
 from utils.errors import UserError
+from utils.settings import DeviceName
 
 Picture = Pixels | Image.Image | str | Path
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from net import authors
 from net import encoder as encoders
-from net.auto_msfnet import AutoMSFNet, NetworkConfig
+from net.auto_msfnet import AutoMSFNet
 from net.genotype import Genotype, load
+from net.settings import NetworkConfig
 from utils.errors import UserError
 from utils.files import write_beside
 

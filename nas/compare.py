@@ -37,7 +37,7 @@ from nas.results import RANDOM, Result, read_results, size_of, write_results
 from nas.settings import SearchConfig, SearchError
 from net.derive import check_genotype, random_genotype, strongest
 from net.genotype import Genotype, load
-from net.supernet import SpaceConfig
+from net.settings import SpaceConfig
 from utils.config import parse
 from utils.files import replace_text
 from utils.plugins import run_files

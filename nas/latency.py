@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from net.cost import CostConfig, CostError, Price, Side, multiply_accumulates
+from net.cost import CostError, Price, Side, multiply_accumulates
+from net.settings import CostConfig
 from net.supernet import Edge, SuperNet
 
 SCHEMA = 1

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from data.settings import AugmentConfig
-from net.architect import ArchitectConfig, alphas_rest
-from net.cost import CostConfig
-from net.losses import LossConfig
-from net.supernet import SpaceConfig
+from net.settings import ArchitectConfig, CostConfig, LossConfig, SpaceConfig, alphas_rest
 from training.settings import OptimConfig
-from utils.device import DeviceName, Precision
 from utils.errors import UserError
+from utils.settings import DeviceName, Precision
 
 StrategyName = Literal["darts", "oneshot", "predictor", "proxy", "random"]
 STRATEGIES: tuple[str, ...] = get_args(StrategyName)

@@ -16,7 +16,8 @@ from nas.settings import WatchConfig
 from net.cost import ExpectedCost
 from net.derive import derive, discretise, operations_of
 from net.genotype import Genotype
-from net.supernet import SpaceConfig, SuperNet
+from net.settings import SpaceConfig
+from net.supernet import SuperNet
 
 
 @dataclass(frozen=True)

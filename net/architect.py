@@ -10,12 +10,12 @@ that differ between groups, as our optimizer has them, are in the virtual step.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from net.settings import ArchitectConfig
 from net.supernet import SuperNet
 from utils.errors import UserError
 
@@ -25,46 +25,6 @@ Average = Callable[[Sequence[Tensor]], None]
 
 class ArchitectError(UserError):
     """Settings of the architecture step that contradict each other."""
-
-
-@dataclass(frozen=True)
-class ArchitectConfig:
-    """How alphas move. Sources: DARTS' code unless said otherwise.
-
-    Attributes:
-        order: `first`, or `second` (about three times as slow, in float32, weights by sgd).
-        lr: of Adam. DARTS' 3e-4 suits its tens of thousands of steps; a step moves an alpha by about `lr`, and a
-            candidate stands out when its alpha leads by 3, so a short search needs about 6 / (number of steps).
-        betas: of Adam.
-        weight_decay: pulls alphas back to 0, hence to equal shares.
-        clip: greatest norm of the gradient of all alphas; 0 turns clipping off.
-        warmup: share of the epochs in which alphas rest while weights learn; .3 as PC-DARTS (15 of 50 epochs).
-        temperature: of the softmax at the start and at the end, geometric between; 1 throughout is DARTS.
-        auxiliary: DARTS-' factor of an additional skip on every edge at the start, falling linearly to 0 at the end.
-        radius: how far the finite difference of the second order moves all weights together, to either side.
-    """
-
-    order: Literal["first", "second"] = "first"
-    lr: float = 3e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 1e-3
-    clip: float = 5.0
-    warmup: float = 0.3
-    temperature: tuple[float, float] = (1.0, 1.0)
-    auxiliary: float = 0.0
-    radius: float = 0.01
-
-    def __post_init__(self) -> None:
-        if min(self.lr, self.radius, *self.temperature) <= 0:
-            raise ArchitectError(
-                f"architect: lr {self.lr}, radius {self.radius} and temperature {list(self.temperature)}, expected "
-                f"numbers above 0."
-            )
-        if not 0 <= self.warmup < 1:
-            raise ArchitectError(f"architect.warmup: {self.warmup}, expected a share of the epochs, 0 up to below 1.")
-        for name in ("weight_decay", "clip", "auxiliary"):
-            if getattr(self, name) < 0:
-                raise ArchitectError(f"architect.{name}: {getattr(self, name)}, expected 0 (off) or more.")
 
 
 class ArchitectStep(NamedTuple):
@@ -217,18 +177,6 @@ def only(network: nn.Module, parameters: Sequence[Tensor]) -> Iterator[None]:
     finally:
         for parameter, wanted in before:
             parameter.requires_grad_(wanted)
-
-
-def relaxation(config: ArchitectConfig, epoch: int, epochs: int) -> tuple[float, float]:
-    """Temperature of the softmax and factor of the auxiliary skip in an epoch, counted from 0."""
-    done = epoch / max(epochs - 1, 1)
-    first, last = config.temperature
-    return first * (last / first) ** done, config.auxiliary * (1 - done)
-
-
-def alphas_rest(config: ArchitectConfig, epoch: int, epochs: int) -> bool:
-    """Whether an epoch, counted from 0, belongs to the warm-up."""
-    return epoch < config.warmup * epochs
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ Differs from the released code: sizes follow the input and the encoder's strides
 and the logits come out at the input's size instead of a fixed 256.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from net import encoder as encoders
 from net.encoder import Encoder, EncoderError
 from net.fusion_cell import ConvBNReLU, FusionCell, resize
 from net.genotype import LEVELS, Genotype, load
+from net.settings import NetworkConfig
 
 CELL_STRIDES = (16, 8, 4)  # paper, Figure 2: cells at 16x16, 32x32, 64x64 of a 256x256 input
 
@@ -25,21 +25,6 @@ class Logits(NamedTuple):
     p1: Tensor
     p2: Tensor
     p3: Tensor
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Which network to build.
-
-    Attributes:
-        encoder: `resnet50` or `vgg16` (the paper's), or any timm model that has `features_only`.
-        genotype: published name (`resnet50`, `vgg16`) or path of a genotype JSON. Its topology is its own.
-        channels: width C of laterals and cells; 128 in the paper.
-    """
-
-    encoder: str = "resnet50"
-    genotype: str = "resnet50"
-    channels: int = 128
 
 
 class AutoMSFNet(nn.Module):

@@ -5,10 +5,7 @@ alphas, and with it a search trades accuracy for cost. Unit: what a network cost
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,29 +23,6 @@ Price = Callable[[str, Side], float]
 
 class CostError(UserError):
     """A cost term that can't be computed."""
-
-
-@dataclass(frozen=True)
-class CostConfig:
-    """A cost term of the search.
-
-    Attributes:
-        kind: `none`; `macs`, expected multiply-accumulates of all edges; `latency`, their expected time by a table.
-        weight: of the term in the loss of the alphas.
-        table: JSON file that `python benchmarks/operations.py` has measured on the device that matters to you.
-    """
-
-    kind: Literal["none", "macs", "latency"] = "none"
-    weight: float = 0.1
-    table: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise CostError(f"cost.weight: {self.weight}, expected 0 or more.")
-        if self.kind == "latency" and self.table is None:
-            raise CostError(
-                "cost.kind is latency, but there is no cost.table. Measure one: python benchmarks/operations.py."
-            )
 
 
 class ExpectedCost:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
 from net.mixture import SpaceError
-from net.supernet import Edge, SpaceConfig, SuperNet
+from net.settings import SpaceConfig
+from net.supernet import Edge, SuperNet
 
 Choose = Callable[[Edge, Sequence[str]], str]
 

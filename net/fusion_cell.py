@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from net import operations
-from net.genotype import CellGenotype, Topology
+from net.genotype import CellGenotype
+from net.settings import Topology
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

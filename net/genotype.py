@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from net import operations
+from net.settings import Topology
 from utils.errors import UserError
 
 SCHEMA = 1
@@ -17,7 +18,6 @@ LEVELS = ("E5", "E4", "E3", "E2")
 INNER_EDGES = (5, 7, 7)  # paper, Figure 7: the first cell has no cell before it, so two edges fewer
 PUBLISHED = Path(__file__).parent / "genotypes"
 
-Topology = Literal["released", "figure"]
 TOPOLOGIES: tuple[str, ...] = get_args(Topology)
 
 

@@ -6,7 +6,7 @@ differentiable boundary F1 of Bokhovkin and Burnaev (arXiv 1905.07852, 2019), wi
 coarse output to the fine one. The IoU term is LDF's. Weights are our choice.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,50 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from net.auto_msfnet import Logits
+from net.settings import LossConfig
 from utils.errors import UserError
 
 
 class LossError(UserError):
-    """Loss settings that contradict each other, or a mask out of range."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Terms of the loss. All defaults are our reading, none is published.
-
-    Attributes:
-        bce: weight of binary cross-entropy; 0 turns the term off (so for the others).
-        iou: weight of the soft IoU loss.
-        polish: weight of the polishing loss.
-        outputs: weights of P1, P2, P3; Figure 2 shows none, so all are 1.
-        theta0: width in pixels of the window that extracts a boundary; the source advises 3.
-        theta: width in pixels of the tolerance for P1, P2, P3; odd. Growing widths are our reading of
-            "progressive"; three equal ones give the plain boundary loss.
-        ramp: share of the run over which the weight of the polishing loss grows from 0 to `polish`. A blurred map
-            has a boundary loss near 1 that says little about where the boundary should be.
-    """
-
-    bce: float = 1.0
-    iou: float = 1.0
-    polish: float = 1.0
-    outputs: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    theta0: int = 3
-    theta: tuple[int, int, int] = (3, 5, 7)
-    ramp: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, width in (("theta0", self.theta0), *(("theta", width) for width in self.theta)):
-            if width < 3 or width % 2 == 0:
-                raise LossError(f"loss.{name}: {width} pixels, expected an odd number of 3 or more.")
-        for name, weight in (("bce", self.bce), ("iou", self.iou), ("polish", self.polish)):
-            if weight < 0:
-                raise LossError(f"loss.{name}: {weight}, expected 0 (off) or more.")
-        if min(self.outputs) < 0 or not any(self.outputs):
-            raise LossError(f"loss.outputs: {self.outputs}, expected weights of 0 (off) or more, one above 0 at least.")
-        if not 0 <= self.ramp <= 1:
-            raise LossError(f"loss.ramp: {self.ramp}, expected a share of the run between 0 and 1.")
-        if not any((self.bce, self.iou, self.polish)):
-            raise LossError("loss: bce, iou and polish are all 0, so nothing would be learnt. Turn one on.")
+    """A mask out of range."""
 
 
 class LossTerms(NamedTuple):

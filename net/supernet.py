@@ -5,7 +5,6 @@ search is not public, so everything about it here is our reading.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -15,35 +14,9 @@ from net import encoder as encoders
 from net import operations
 from net.auto_msfnet import AutoMSFNet, initialise
 from net.encoder import Encoder
-from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype, Topology
+from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
 from net.mixture import Mixture, check_space, use_batch_statistics
-
-PAPER_SPACE = (
-    "none", "skip_connect", "conv_3x3", "conv_3x3_rp2", "sep_conv_3x3", "sep_conv_3x3_rp2", "dil_conv_3x3",
-    "dil_conv_3x3_rp2", "dil_conv_3x3_dil4", "ChannelAttention", "SpatialAttention",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SpaceConfig:
-    """What is searched.
-
-    Attributes:
-        encoder: as `NetworkConfig.encoder`.
-        channels: width C of laterals and cells; 128 in the paper.
-        operations: candidates of every edge; the paper's eleven (Figure 7).
-        topology: `released` or `figure`, see `net.fusion_cell`.
-        partial: K of PC-DARTS; 1 sends all channels through the candidates.
-        outer_none: whether the searched cells may have `none` on outer edges. The published VGG-16 cells do; DARTS
-            leaves it out, since its weight says nothing of its worth.
-    """
-
-    encoder: str = "resnet50"
-    channels: int = 128
-    operations: list[str] = field(default_factory=lambda: list(PAPER_SPACE))
-    topology: Topology = "released"
-    partial: int = 1
-    outer_none: bool = False
+from net.settings import SpaceConfig, Topology
 
 
 class Edge(NamedTuple):

@@ -8,7 +8,8 @@ import torch
 from hypothesis import settings
 
 from inference.weights import save_weights
-from net.auto_msfnet import NetworkConfig, build_network
+from net.auto_msfnet import build_network
+from net.settings import NetworkConfig
 from tests.scored import write_bench
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from data.settings import DataConfig
-from net.auto_msfnet import NetworkConfig
-from net.losses import LossConfig
-from utils.device import DeviceName, Precision
+from net.settings import LossConfig, NetworkConfig
 from utils.errors import UserError
+from utils.settings import DeviceName, Precision
 
 
 class TrainError(UserError):

@@ -20,7 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from utils.errors import UserError, one_line
-from utils.limits import SettingError, limit_of
+from utils.settings import SettingError, limit_of
 
 Config = TypeVar("Config")
 MOST_BYTES, MOST_LEVELS = 1 << 20, 20  # of a YAML file

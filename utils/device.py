@@ -8,22 +8,20 @@ from typing import Literal
 import torch
 
 from utils.errors import UserError
-
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+from utils.settings import DeviceName, Precision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DeviceError(UserError):
-    """A device or a precision that this machine does not have."""
+    """A device or a precision that this machine does not support."""
 
 
 def choose_device(name: DeviceName = "auto") -> torch.device:
     """The device of that name; `auto` takes CUDA, then MPS, then the CPU.
 
     Raises:
-        DeviceError: if it was asked for by name and is not there.
+        DeviceError: if it is named and not available.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -37,31 +35,39 @@ def choose_device(name: DeviceName = "auto") -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "tf32", "bf16", "fp16"]:
     """The precision of that name; `auto` takes bfloat16 where the hardware computes in it, else float32.
 
+    fp32 is IEEE float32: products and convolutions on CUDA, for which PyTorch may use TensorFloat-32, are set to it for
+    the whole process. tf32 sets them to TensorFloat-32.
+
     Raises:
-        DeviceError: if the precision was asked for by name and the device can't compute in it.
+        DeviceError: if the precision is named and the device does not support it.
     """
     fast = _has_bf16(device)
     if name == "auto":
-        return "bf16" if fast else "fp32"
+        name = "bf16" if fast else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("--precision fp16: CPUs compute it slowly or not at all. Use bf16, fp32 or auto.")
     if name == "bf16" and not fast:
         raise DeviceError(f"--precision bf16: this {device.type} device has no bfloat16 units. Use fp32 or auto.")
+    if name == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
+        raise DeviceError(f"--precision tf32: only CUDA GPUs since Ampere support it, not {device.type}. Use fp32.")
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        backend.fp32_precision = "tf32" if name == "tf32" else "ieee"
     return name
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Autocast to that precision, or nothing for fp32."""
+    """Autocast to that precision; fp32 and tf32 need none, see `choose_precision`."""
     return torch.autocast(device.type, _DTYPES[precision]) if precision in _DTYPES else nullcontext()
 
 
 def banner(device: torch.device, precision: str) -> str:
     """One line: device and its name, precision, threads, PyTorch version."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return f"{device.type} ({name}) | {precision} | {torch.get_num_threads()} threads | PyTorch {torch.__version__}"
+    meaning = {"fp32": "fp32 (IEEE)"}.get(precision, precision) if device.type == "cuda" else precision
+    return f"{device.type} ({name}) | {meaning} | {torch.get_num_threads()} threads | PyTorch {torch.__version__}"
 
 
 def keep_memory() -> None:

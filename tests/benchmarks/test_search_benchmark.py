@@ -9,9 +9,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from benchmarks.search import PlainMixture, our_step, plain_step, report
 from nas.settings import SearchConfig
-from net.architect import Architect, ArchitectConfig, only
+from net.architect import Architect, only
 from net.losses import saliency_loss
-from net.supernet import SpaceConfig, build_supernet
+from net.settings import ArchitectConfig, SpaceConfig
+from net.supernet import build_supernet
 from training.optim import build_optimizer
 
 

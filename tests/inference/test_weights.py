@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from inference.weights import CheckpointError, load_checkpoint, load_network, save_checkpoint, save_weights
-from net.auto_msfnet import NetworkConfig, build_network
+from net.auto_msfnet import build_network
+from net.settings import NetworkConfig
 from utils.files import WriteError
 
 CONFIG = NetworkConfig("mobilenetv3_small_050", "vgg16", 16)

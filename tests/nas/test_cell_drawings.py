@@ -7,7 +7,7 @@ from evaluation.report.figures import rendered
 from nas.cell_drawings import SHORT, draw_cells, draw_weights
 from net.derive import operations_of, random_genotype
 from net.genotype import load
-from net.supernet import PAPER_SPACE, SpaceConfig
+from net.settings import PAPER_SPACE, SpaceConfig
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vgg16"])

@@ -8,8 +8,9 @@ import torch
 
 from benchmarks import operations as benchmark
 from nas.latency import load_prices
-from net.cost import CostConfig, CostError, edge_sides
-from net.supernet import PAPER_SPACE, SpaceConfig, build_supernet
+from net.cost import CostError, edge_sides
+from net.settings import PAPER_SPACE, CostConfig, SpaceConfig
+from net.supernet import build_supernet
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from nas.watch import EpochProgress, agreement, chosen_record, collapse, discret
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.derive import derive, operations_of
 from net.genotype import CellGenotype, Genotype, load
-from net.supernet import PAPER_SPACE, SpaceConfig, build_supernet
+from net.settings import PAPER_SPACE, SpaceConfig
+from net.supernet import build_supernet
 
 SPACE = SpaceConfig("mobilenetv3_small_050", 16)
 

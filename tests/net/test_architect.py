@@ -7,11 +7,13 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from net import operations
-from net.architect import Architect, ArchitectConfig, ArchitectError, alphas_rest, only, relaxation
+from net.architect import Architect, ArchitectError, only
 from net.auto_msfnet import initialise
 from net.cost import ExpectedCost, edge_sides
 from net.encoder import Encoder
-from net.supernet import SpaceConfig, SuperNet
+from net.settings import ArchitectConfig, SpaceConfig, alphas_rest, relaxation
+from net.supernet import SuperNet
+from utils.settings import SettingError
 
 SPACE = SpaceConfig("small", 4, ["none", "skip_connect", "conv_3x3", "dil_conv_3x3"])
 SMOOTH = SpaceConfig("small", 4, ["none", "skip_connect", "smooth_3x3", "smooth_1x1"])
@@ -235,15 +237,15 @@ def test_second_order_needs_sgd(batches):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lr": 0.0}, "architect: lr 0.0"),
+        ({"lr": 0.0}, "^lr: 0.0"),
         ({"temperature": (1.0, 0.0)}, "temperature"),
-        ({"warmup": 1.0}, "architect.warmup: 1.0"),
-        ({"auxiliary": -1.0}, "architect.auxiliary: -1.0"),
-        ({"clip": -1.0}, "architect.clip: -1.0"),
+        ({"warmup": 1.0}, "^warmup: 1.0"),
+        ({"auxiliary": -1.0}, "^auxiliary: -1.0"),
+        ({"clip": -1.0}, "^clip: -1.0"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):
-    with pytest.raises(ArchitectError, match=message):
+    with pytest.raises(SettingError, match=message):
         ArchitectConfig(**changes)
 
 

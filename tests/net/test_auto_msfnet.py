@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from net.auto_msfnet import AutoMSFNet, NetworkConfig, build_network
+from net.auto_msfnet import AutoMSFNet, build_network
 from net.encoder import Encoder, EncoderError
 from net.fusion_cell import FusionCell
 from net.genotype import CellGenotype, Genotype, load
-from net.losses import LossConfig, saliency_loss
+from net.losses import saliency_loss
+from net.settings import LossConfig, NetworkConfig
 
 NARROW = NetworkConfig("mobilenetv3_small_050", "resnet50", 16)
 

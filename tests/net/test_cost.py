@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from net.cost import CostConfig, CostError, ExpectedCost, edge_sides, multiply_accumulates
+from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.derive import check_genotype, random_genotype
 from net.genotype import load
 from net.mixture import SpaceError
-from net.supernet import PAPER_SPACE, SpaceConfig, build_supernet
+from net.settings import PAPER_SPACE, CostConfig, SpaceConfig
+from net.supernet import build_supernet
+from utils.settings import SettingError
 
 # A pixel at 128 channels, counted by hand from the layers.
 PER_PIXEL = {
@@ -53,7 +55,9 @@ def test_expected_cost_is_one_for_equal_weights_and_that_of_a_genotype_when_deci
 
 
 def test_a_latency_without_a_table_is_refused():
-    with pytest.raises(CostError, match=r"no cost.table. Measure one: python benchmarks/operations.py"):
+    with pytest.raises(
+        SettingError, match=r"^table: kind latency needs one. Measure it: python benchmarks/operations.py"
+    ):
         CostConfig(kind="latency")
 
 

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from net.auto_msfnet import Logits
-from net.losses import LossConfig, LossError, boundary, boundary_loss, iou_loss, saliency_loss
+from net.losses import boundary, boundary_loss, iou_loss, saliency_loss
+from net.settings import LossConfig
+from utils.settings import SettingError
 
 
 def window_max(x, width):
@@ -182,13 +184,13 @@ def test_terms_that_are_off_are_zero():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"theta0": 4}, "loss.theta0: 4 pixels, expected an odd number"),
-        ({"theta": (3, 5, 1)}, "loss.theta: 1 pixels"),
-        ({"iou": -1}, "loss.iou: -1"),
-        ({"ramp": 1.5}, "loss.ramp: 1.5, expected a share"),
+        ({"theta0": 4}, "^theta0: 4 pixels, expected odd numbers"),
+        ({"theta": (3, 5, 1)}, r"^theta: \(3, 5, 1\), expected a number from 3"),
+        ({"iou": -1}, "^iou: -1, expected a number from 0"),
+        ({"ramp": 1.5}, "^ramp: 1.5, expected a number from 0 up to 1"),
         ({"bce": 0, "iou": 0, "polish": 0}, "nothing would be learnt"),
     ],
 )
 def test_bad_settings(settings, message):
-    with pytest.raises(LossError, match=message):
+    with pytest.raises(SettingError, match=message):
         LossConfig(**settings)

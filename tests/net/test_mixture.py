@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from net import operations
 from net.mixture import Mixture, SpaceError, build_candidate
-from net.supernet import PAPER_SPACE
+from net.settings import PAPER_SPACE
 
 
 def naive(mixture, x):

@@ -8,7 +8,8 @@ from net import operations
 from net.auto_msfnet import AutoMSFNet
 from net.derive import derive, discretise, operations_of, random_genotype, strongest
 from net.mixture import SpaceError, use_batch_statistics
-from net.supernet import PAPER_SPACE, SpaceConfig, build_supernet
+from net.settings import PAPER_SPACE, SpaceConfig
+from net.supernet import build_supernet
 
 SMALL = SpaceConfig("mobilenetv3_small_050", 16)
 

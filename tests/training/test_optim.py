@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net.auto_msfnet import NetworkConfig, build_network
+from net.auto_msfnet import build_network
+from net.settings import NetworkConfig
 from training.optim import build_optimizer, rate_factor
 from training.settings import OptimConfig, OptimError
 

@@ -12,7 +12,7 @@ import pytest
 
 from utils.config import arguments, named_folders, parse, to_plain
 from utils.errors import UserError
-from utils.limits import Count, Limit, SettingError, Share, Workers, check_limits
+from utils.settings import Count, Limit, SettingError, Share, Workers, check_limits
 
 ROOT = Path(__file__).resolve().parents[2]
 

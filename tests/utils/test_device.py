@@ -35,6 +35,25 @@ def test_fp16_is_refused_on_a_cpu():
         choose_precision("fp16", CPU)
 
 
+def test_fp32_is_ieee_float32_and_tf32_is_named():
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "tf32"
+    try:
+        assert choose_precision("fp32", CPU) == "fp32"
+        assert convolutions.fp32_precision == products.fp32_precision == "ieee"
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before
+    with pytest.raises(DeviceError, match=r"--precision tf32: only CUDA GPUs since Ampere"):
+        choose_precision("tf32", CPU)
+
+
+def test_the_banner_states_what_fp32_means_on_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda which: "GPU")
+    assert "cuda (GPU) | fp32 (IEEE) | " in banner(torch.device("cuda"), "fp32")
+    assert "cuda (GPU) | tf32 | " in banner(torch.device("cuda"), "tf32")
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_autocast(precision, dtype):
     with autocast(CPU, precision):
