@@ -1,33 +1,32 @@
-"""Pictures for people: the overlay, the cut-out and the contact sheet.
+"""What is made of an image and its saliency map: the cutout, its background, and the overlay.
 
-Everything here takes and gives 8-bit arrays; nothing reads or writes a file.
+Everything here maps 8-bit arrays to 8-bit arrays and imports neither PyTorch nor files of ours but `utils`, so that
+cutout.py and test.py share it. Large images are composed in strips of rows: beside its inputs and its result a
+function needs memory for one strip, and the result equals that of a single strip.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterator
 
 import cv2
-import matplotlib as mpl
 import numpy as np
-from cv2.typing import MatLike
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from utils.errors import UserError
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
+Plane = NDArray[np.float32]
+Colour = tuple[int, int, int]
 
-ORANGE = (230, 159, 0)  # of the colour-blind safe palette of Okabe and Ito
+ORANGE: Colour = (230, 159, 0)  # of the colour-blind safe palette of Okabe and Ito
 DIMMED = 0.35  # brightness that the overlay leaves to the background
-SHEET_GROUND, SHEET_INK = (238, 238, 238), (40, 40, 40)
-PANEL_HEIGHT, PANEL_WIDTH, GAP, LINE = 180, 240, 6, 20
-BLOCK_GAP = 24
-BLOCK_ROWS = 6  # longer sheets stand in two blocks side by side
+SPREADS = (1 / 8, 1 / 64)  # radii of the two rounds of despill, as shares of the shorter side
+STRIP = 1 << 21  # pixels of a strip, unless the blur reaches further
+BLURRED = 1 / 40  # deviation of a blurred background, as a share of the longer side
+BLUR_SIDE = 512  # longer side, in pixels, at which a background is blurred
+OBJECT = 26  # of 255: `object_box` covers every pixel of the map from here on
 
 
-def overlay(image: Picture, saliency: Picture) -> Picture:
+def overlay(image: Pixels, saliency: Pixels) -> Pixels:
     """The object in its own colours on a dimmed grey background, outlined where the map crosses one half.
 
     Args:
@@ -40,21 +39,26 @@ def overlay(image: Picture, saliency: Picture) -> Picture:
     Raises:
         UserError: the two differ in size.
     """
-    _same_size(image, saliency)
-    grey = cv2.convertScaleAbs(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), alpha=DIMMED)
-    out = _blend(image, cv2.merge([grey] * 3), saliency)
-    outlines, _ = cv2.findContours(_object(saliency), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    _check_sizes(image, saliency)
+    out = np.empty_like(image)
+    binary = np.empty_like(saliency)
+    for rows in _strips(saliency):
+        grey = cv2.convertScaleAbs(cv2.cvtColor(image[rows], cv2.COLOR_RGB2GRAY), alpha=DIMMED)
+        _blend(image[rows], cv2.merge([grey] * 3), saliency[rows], out[rows])
+        binary[rows] = cv2.threshold(saliency[rows], 127, 255, cv2.THRESH_BINARY)[1]
+    outlines, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     thickness = max(2, round(min(saliency.shape) / 200))
     cv2.drawContours(out, outlines, -1, ORANGE, thickness, cv2.LINE_AA)
-    return _picture(out)
+    return out
 
 
-def cut_out(image: Picture, saliency: Picture) -> Picture:
-    """The object alone: the map is the alpha channel and the colours are the object's own.
+def cut_out(image: Pixels, saliency: Pixels, despilled: bool = True) -> Pixels:
+    """The object alone: the map is the alpha channel, and the colours are the object's own (`despill`).
 
-    At the rim a pixel mixes object and background; with the mixed colour a cut-out carries a seam of its old
-    background. So the colour is estimated from the object's side (`foreground`). Pixels with a map of 255
-    keep their colour exactly.
+    Args:
+        image: RGB.
+        saliency: map, 0 to 255.
+        despilled: whether to remove the old background from the colours; else they are those of the image.
 
     Shapes:
         image: (H, W, 3); saliency: (H, W); returns: (H, W, 4), RGBA, not premultiplied.
@@ -62,12 +66,25 @@ def cut_out(image: Picture, saliency: Picture) -> Picture:
     Raises:
         UserError: the two differ in size.
     """
-    _same_size(image, saliency)
-    return np.dstack([foreground(image, saliency), saliency])
+    _check_sizes(image, saliency)
+    out = np.empty((*saliency.shape, 4), np.uint8)
+    out[..., 3] = saliency
+    if despilled:
+        _despill(image, saliency, out)
+    else:
+        out[..., :3] = image
+    return out
 
 
-def on_ground(image: Picture, saliency: Picture, colour: tuple[int, int, int]) -> Picture:
-    """The cut-out laid on a plain ground, for files without alpha.
+def despill(image: Pixels, saliency: Pixels) -> Pixels:
+    """The object's own colours where it mixes with the background, by two rounds of blur fusion.
+
+    At its rim a pixel mixes object and background; with the mixed colour a cutout has a seam of its old background.
+    Pixels with a map of 255 keep their colour exactly.
+
+    Source: Forte, "Approximate Fast Foreground Colour Estimation" (ICIP 2021): the object's colour is the
+    mean of its surroundings weighted by alpha, corrected by what the mixture leaves unexplained.
+    Differs from it: the radii follow the image's size (there 90 and 6 pixels).
 
     Shapes:
         image: (H, W, 3); saliency: (H, W); returns: (H, W, 3).
@@ -75,148 +92,170 @@ def on_ground(image: Picture, saliency: Picture, colour: tuple[int, int, int]) -
     Raises:
         UserError: the two differ in size.
     """
-    _same_size(image, saliency)
-    return _picture(_blend(foreground(image, saliency), np.full_like(image, colour), saliency))
+    _check_sizes(image, saliency)
+    out = np.empty_like(image)
+    _despill(image, saliency, out)
+    return out
 
 
-def foreground(image: Picture, saliency: Picture) -> Picture:
-    """Colours of the object where it mixes with the background, by two rounds of blur fusion.
+def on_background(image: Pixels, saliency: Pixels, background: Pixels | Colour, despilled: bool = True) -> Pixels:
+    """The cutout on another background, for files without alpha.
 
-    Source: Forte, "Approximate Fast Foreground Colour Estimation" (ICIP 2021): the object's colour is the
-    mean of its surroundings weighted by alpha, corrected by what the mixture leaves unexplained.
-    Differs from it: the radii follow the picture's size (there 90 and 6 pixels).
+    Args:
+        image: RGB.
+        saliency: map, 0 to 255.
+        background: RGB of the image's size, see `fit_background`, or a plain colour.
+        despilled: see `cut_out`.
+
+    Shapes:
+        image: (H, W, 3); saliency: (H, W); background: (H, W, 3) or a colour; returns: (H, W, 3).
+
+    Raises:
+        UserError: the sizes differ.
+    """
+    _check_sizes(image, saliency)
+    out = despill(image, saliency) if despilled else image.copy()
+    if isinstance(background, np.ndarray):
+        _check_sizes(background, saliency)
+    for rows in _strips(saliency):
+        behind = background[rows] if isinstance(background, np.ndarray) else np.full_like(out[rows], background)
+        _blend(out[rows], behind, saliency[rows], out[rows])
+    return out
+
+
+def blurred_background(image: Pixels, saliency: Pixels) -> Pixels:
+    """The image's own background, out of focus, without a trace of the object around its place.
+
+    The blur is a mean weighted by the background's share of each pixel. It is computed on a small copy.
 
     Shapes:
         image: (H, W, 3); saliency: (H, W); returns: (H, W, 3).
-    """
-    colour = image.astype(np.float32)
-    alpha = np.repeat(saliency[..., None].astype(np.float32) / np.float32(255), 3, axis=2)  # (H, W, 3)
-    front, back = colour, colour
-    for share in (1 / 8, 1 / 64):
-        side = 2 * max(1, round(share * min(saliency.shape))) + 1
-        front, back = _fuse(colour, front, back, alpha, side)
-    return np.rint(front).astype(np.uint8)
-
-
-def _fuse(
-    colour: NDArray[np.float32],
-    front: NDArray[np.float32],
-    back: NDArray[np.float32],
-    alpha: NDArray[np.float32],
-    side: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """One round of blur fusion with a box of `side` pixels: (front, back), each (H, W, 3)."""
-    share = cv2.blur(alpha, (side, side))
-    mean_front = cv2.blur(front * alpha, (side, side)) / (share + 1e-5)
-    mean_back = cv2.blur(back * (1 - alpha), (side, side)) / (1 - share + 1e-5)
-    unexplained = colour - alpha * mean_front - (1 - alpha) * mean_back
-    return np.clip(mean_front + alpha * unexplained, 0, 255).astype(np.float32), mean_back.astype(np.float32)
-
-
-@dataclass(frozen=True)
-class SheetRow:
-    """One row of a contact sheet.
-
-    Args:
-        caption: what stands above the row, for example the picture's name.
-        panels: pictures, (H, W) or (H, W, 3), each of any size.
-    """
-
-    caption: str
-    panels: Sequence[Picture]
-
-
-def contact_sheet(headers: Sequence[str], rows: Sequence[SheetRow]) -> Picture:
-    """Rows of panels with captions; long sheets stand in two blocks side by side.
-
-    Args:
-        headers: one word for each column of panels.
-        rows: each with one panel a header, or fewer.
-
-    Shapes:
-        returns: (H, W, 3).
 
     Raises:
-        UserError: no row, or a row with more panels than headers.
+        UserError: the two differ in size.
     """
-    if not rows:
-        raise UserError("a contact sheet needs at least one picture, got 0")
-    for row in rows:
-        if len(row.panels) > len(headers):
-            raise UserError(f"{row.caption}: {len(row.panels)} panels for the {len(headers)} columns {headers}")
-    blocks = 1 if len(rows) <= BLOCK_ROWS else 2
-    length = -(-len(rows) // blocks)  # rows of a block, rounded up
-    block_width = len(headers) * (PANEL_WIDTH + GAP) - GAP + BLOCK_GAP
-    row_height = LINE + PANEL_HEIGHT + GAP
-    width = 2 * GAP + blocks * block_width - BLOCK_GAP
-    canvas = Image.new("RGB", (width, LINE + 2 * GAP + length * row_height), SHEET_GROUND)
-    for block in range(blocks):
-        _write_headers(canvas, headers, GAP + block * block_width)
-    for index, row in enumerate(rows):
-        block, line = divmod(index, length)
-        _paste_row(canvas, row, GAP + block * block_width, LINE + 2 * GAP + line * row_height)
-    return np.asarray(canvas)
+    _check_sizes(image, saliency)
+    height, width = saliency.shape
+    scale = min(1.0, BLUR_SIDE / max(height, width))
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    colours = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.float32)
+    share = 1 - cv2.resize(saliency, small, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
+    share = np.maximum(share, np.float32(1e-4))  # where all is object, the mean of what there is
+    deviation = max(1.0, BLURRED * max(small))
+    weighted = cv2.GaussianBlur(colours * share[..., None], (0, 0), deviation)
+    mean = weighted / cv2.GaussianBlur(share, (0, 0), deviation)[..., None]
+    blurred = np.clip(np.rint(mean), 0, 255).astype(np.uint8)
+    return _pixels(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def _write_headers(canvas: Image.Image, headers: Sequence[str], left: int) -> None:
-    draw = ImageDraw.Draw(canvas)
-    for column, header in enumerate(headers):
-        middle = left + column * (PANEL_WIDTH + GAP) + PANEL_WIDTH // 2
-        draw.text((middle, GAP), header, SHEET_INK, _font(bold=True), anchor="ma")
+def fit_background(background: Pixels, size: tuple[int, int]) -> Pixels:
+    """A background image scaled to cover `size`, the middle of it.
 
+    Args:
+        background: RGB.
+        size: height and width of the result.
 
-def _paste_row(canvas: Image.Image, row: SheetRow, left: int, top: int) -> None:
-    """Caption and panels, each panel centred in its place."""
-    room = len(row.panels) * (PANEL_WIDTH + GAP) - GAP
-    ImageDraw.Draw(canvas).text((left, top), _shorten(row.caption, room), SHEET_INK, _font(bold=False))
-    for column, panel in enumerate(row.panels):
-        picture = _fit(panel)
-        x = left + column * (PANEL_WIDTH + GAP) + (PANEL_WIDTH - picture.width) // 2
-        canvas.paste(picture, (x, top + LINE + (PANEL_HEIGHT - picture.height) // 2))
-
-
-def _fit(panel: Picture) -> Image.Image:
-    """The panel as RGB at the largest size that fits its place, proportions kept."""
-    height, width = panel.shape[:2]
-    scale = min(PANEL_HEIGHT / height, PANEL_WIDTH / width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    Shapes:
+        background: (h, w, 3); returns: (H, W, 3).
+    """
+    height, width = size
+    old_height, old_width = background.shape[:2]
+    scale = max(height / old_height, width / old_width)
+    rows, columns = min(old_height, round(height / scale)) or 1, min(old_width, round(width / scale)) or 1
+    top, left = (old_height - rows) // 2, (old_width - columns) // 2
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return Image.fromarray(cv2.resize(panel, size, interpolation=method)).convert("RGB")
+    part = np.ascontiguousarray(background[top : top + rows, left : left + columns])
+    return _pixels(cv2.resize(part, (width, height), interpolation=method))
 
 
-def _shorten(text: str, room: int) -> str:
-    """The text, or its end behind three dots where `room` pixels do not hold all of it."""
-    font = _font(bold=False)
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(f"...{text}") > room:
-        text = text[1:]
-    return f"...{text}"
+def object_box(saliency: Pixels, margin: float = 0.0) -> tuple[slice, slice]:
+    """The rows and columns that hold the object, for `--crop`; all of them where the map shows none.
 
+    Args:
+        saliency: map, 0 to 255.
+        margin: to add on each side, as a share of the longer side of the box, in [0, 1].
 
-@lru_cache
-def _font(bold: bool) -> ImageFont.FreeTypeFont:
-    # matplotlib ships DejaVu Sans, which knows more scripts than Pillow's own font.
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name), 13)
-
-
-def _blend(front: MatLike, back: MatLike, saliency: Picture) -> MatLike:
-    """`front` where the map is 255, `back` where it is 0, and between them in proportion; (H, W, 3)."""
-    weight = cv2.merge([saliency] * 3)
-    return cv2.add(
-        cv2.multiply(front, weight, scale=1 / 255), cv2.multiply(back, cv2.bitwise_not(weight), scale=1 / 255)
+    Shapes:
+        saliency: (H, W).
+    """
+    x, y, width, height = cv2.boundingRect(cv2.threshold(saliency, OBJECT - 1, 255, cv2.THRESH_BINARY)[1])
+    if not width:
+        return slice(0, saliency.shape[0]), slice(0, saliency.shape[1])
+    extra = round(margin * max(width, height))
+    top, left = max(0, y - extra), max(0, x - extra)
+    return slice(top, min(saliency.shape[0], y + height + extra)), slice(
+        left, min(saliency.shape[1], x + width + extra)
     )
 
 
-def _object(saliency: Picture) -> Picture:
-    return _picture(cv2.threshold(saliency, 127, 255, cv2.THRESH_BINARY)[1])
+def _despill(image: Pixels, saliency: Pixels, out: Pixels) -> None:
+    """Writes the object's colours into the first three channels of `out`, a strip and a channel at a time."""
+    reach = [max(1, round(share * min(saliency.shape))) for share in SPREADS]
+    for rows in _strips(saliency, least=reach[0]):
+        inner = _grown(rows, reach[1], len(saliency))  # rows whose first round the second round reads
+        outer = _grown(inner, reach[0], len(saliency))  # rows that the first round reads
+        alpha = saliency[outer].astype(np.float32) / np.float32(255)
+        near = _within(inner, outer)
+        shares = [_mean(alpha, near, reach[0]), _mean(alpha[near], _within(rows, inner), reach[1])]
+        for channel in range(3):
+            colour = np.ascontiguousarray(image[outer, :, channel])  # the sums convert it to float32, exactly
+            front, back = _fuse(colour, colour, colour, alpha, shares[0], near, reach[0])
+            front, _ = _fuse(colour[near], front, back, alpha[near], shares[1], _within(rows, inner), reach[1])
+            out[rows, :, channel] = np.rint(front)
 
 
-def _picture(array: MatLike) -> Picture:
+def _fuse(
+    colour: Pixels, front: Pixels | Plane, back: Pixels | Plane, alpha: Plane, share: Plane, rows: slice, reach: int
+) -> tuple[Plane, Plane]:
+    """One round of blur fusion of a channel: new colours of front and back.
+
+    Shapes:
+        colour, front, back, alpha: (h, W); share: blurred alpha, (r, W), of the `rows` that are wanted.
+        returns: two (r, W).
+    """
+    mean_front = _mean(front * alpha, rows, reach) / (share + 1e-5)
+    weighted = 1 - alpha
+    weighted *= back
+    mean_back = _mean(weighted, rows, reach) / (1 - share + 1e-5)
+    del weighted
+    part = alpha[rows]
+    unexplained = colour[rows] - part * mean_front - (1 - part) * mean_back
+    return np.clip(mean_front + part * unexplained, 0, 255).astype(np.float32), mean_back.astype(np.float32)
+
+
+def _mean(plane: Plane, rows: slice, reach: int) -> Plane:
+    """The mean over a box that reaches so far to each side, of some rows of a plane."""
+    return cv2.blur(plane, (2 * reach + 1, 2 * reach + 1))[rows].astype(np.float32)  # a copy: the rest is freed
+
+
+def _strips(saliency: Pixels, least: int = 1) -> Iterator[slice]:
+    """Slices that cover all rows, each of about `STRIP` pixels and at least so many rows."""
+    height, width = saliency.shape
+    rows = max(least, STRIP // width, 1)
+    for top in range(0, height, rows):
+        yield slice(top, min(height, top + rows))
+
+
+def _grown(rows: slice, by: int, height: int) -> slice:
+    return slice(max(0, rows.start - by), min(height, rows.stop + by))
+
+
+def _within(rows: slice, outer: slice) -> slice:
+    """The same rows, counted from the first of `outer`."""
+    return slice(rows.start - outer.start, rows.stop - outer.start)
+
+
+def _blend(front: Pixels, back: cv2.typing.MatLike, saliency: Pixels, out: Pixels) -> None:
+    """`front` where the map is 255, `back` where it is 0, and between them in proportion; (h, W, 3)."""
+    weight = cv2.merge([saliency] * 3)
+    seen = cv2.multiply(front, weight, scale=1 / 255)
+    out[...] = cv2.add(seen, cv2.multiply(back, cv2.bitwise_not(weight), scale=1 / 255))
+
+
+def _pixels(array: cv2.typing.MatLike) -> Pixels:
     return np.asarray(array, dtype=np.uint8)
 
 
-def _same_size(image: Picture, saliency: Picture) -> None:
+def _check_sizes(image: Pixels, saliency: Pixels) -> None:
     if image.shape[:2] != saliency.shape:
-        raise UserError(f"picture {image.shape[:2]} and map {saliency.shape} differ in size (height, width)")
+        raise UserError(f"image {image.shape[:2]} and map {saliency.shape} differ in size (height, width)")

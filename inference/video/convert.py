@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from inference.compositing import Picture, cut_out, on_ground, overlay
+from inference.compositing import Pixels, cut_out, on_background, overlay
 from inference.pipeline import Stages, in_background, run
 from inference.predictor import Predictor
 from inference.saliency import Saliency, restore, to_8bit
@@ -114,7 +114,7 @@ class _Encoder:
         return list(self.predictor.logits([loaded.prepared for loaded in batch]))
 
     def _write(self, item: tuple[int, Frame], loaded: _Loaded, logits: Saliency) -> None:
-        pictures: list[Picture] = []
+        pictures: list[Pixels] = []
         try:
             pixels = loaded.frame.pixels
             saliency = to_8bit(restore(logits, (pixels.shape[0], pixels.shape[1])))
@@ -123,7 +123,7 @@ class _Encoder:
             with self._turn(item[0]):  # also after a fault, else those behind would wait for ever
                 self._append(pictures, loaded.frame.copies)
 
-    def _append(self, pictures: Sequence[Picture], copies: int) -> None:
+    def _append(self, pictures: Sequence[Pixels], copies: int) -> None:
         try:
             for writer, picture in zip(self.writers, pictures, strict=bool(pictures)):
                 for _ in range(copies):
@@ -145,10 +145,10 @@ class _Encoder:
                 self._turns.notify_all()
 
 
-def _draw(kind: str, alpha: bool) -> Callable[[Picture, Picture], Picture]:
+def _draw(kind: str, alpha: bool) -> Callable[[Pixels, Pixels], Pixels]:
     if kind == "overlay":
         return overlay
-    return cut_out if alpha else lambda image, saliency: on_ground(image, saliency, GREEN)
+    return cut_out if alpha else lambda image, saliency: on_background(image, saliency, GREEN)
 
 
 def _lost(clip: Clip, stopped: bool) -> list[str]:

@@ -1,10 +1,27 @@
-"""Overlay, cut-out and contact sheet on constructed pictures."""
+"""Overlay, cutout, backgrounds and crop on constructed images."""
+
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from inference.compositing import DIMMED, ORANGE, SheetRow, contact_sheet, cut_out, foreground, overlay
+from inference import compositing
+from inference.compositing import (
+    DIMMED,
+    ORANGE,
+    blurred_background,
+    cut_out,
+    despill,
+    fit_background,
+    object_box,
+    on_background,
+    overlay,
+)
 from utils.errors import UserError
 
 
@@ -44,18 +61,18 @@ def test_overlay_does_not_change_its_inputs(image, disc):
 
 @pytest.mark.parametrize("function", [overlay, cut_out])
 def test_other_sizes_are_refused(function, image):
-    with pytest.raises(UserError, match=r"picture \(60, 80\) and map \(80, 60\)"):
+    with pytest.raises(UserError, match=r"image \(60, 80\) and map \(80, 60\)"):
         function(image, np.zeros((80, 60), np.uint8))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2)])
 @pytest.mark.parametrize("function", [overlay, cut_out])
-def test_tiny_pictures(function, size):
+def test_tiny_images(function, size):
     out = function(np.full((*size, 3), 9, np.uint8), np.full(size, 255, np.uint8))
     assert out.shape[:2] == size
 
 
-def test_cut_out_alpha_is_the_map_and_sure_pixels_keep_their_colour(image, disc):
+def test_the_alpha_of_a_cutout_is_the_map_and_sure_pixels_keep_their_colour(image, disc):
     saliency = cv2.GaussianBlur(disc, (0, 0), 2)
     out = cut_out(image, saliency)
     assert out.shape == (60, 80, 4)
@@ -63,50 +80,99 @@ def test_cut_out_alpha_is_the_map_and_sure_pixels_keep_their_colour(image, disc)
     assert (out[saliency == 255, :3] == image[saliency == 255]).all()
 
 
-def test_foreground_recovers_the_colour_under_a_soft_rim():
+def test_despill_recovers_the_colour_under_a_soft_rim():
     """A red disc over green: at the rim the mixture is brown, the object's own colour is red."""
     red, green = np.array([200, 20, 20]), np.array([20, 200, 20])
     soft = cv2.GaussianBlur(cv2.circle(np.zeros((200, 200), np.uint8), (100, 100), 60, 255, -1), (0, 0), 4)
     alpha = soft[..., None] / 255
     mixture = np.rint(alpha * red + (1 - alpha) * green).astype(np.uint8)
     rim = (soft > 25) & (soft < 230)
-    error = np.abs(foreground(mixture, soft)[rim].astype(int) - red).mean()
+    error = np.abs(despill(mixture, soft)[rim].astype(int) - red).mean()
     seam = np.abs(mixture[rim].astype(int) - red).mean()
     assert seam > 40
     assert error < seam / 5
 
 
-def _row(caption="name", *shapes):
-    return SheetRow(caption, [np.full(shape, 10 + i, np.uint8) for i, shape in enumerate(shapes)])
+def whole_despill(image, saliency):
+    """Blur fusion as its paper writes it, on the whole image in three channels at once."""
+    colour = image.astype(np.float32)
+    alpha = np.repeat(saliency[..., None].astype(np.float32) / np.float32(255), 3, axis=2)
+    front = back = colour
+    for part in (1 / 8, 1 / 64):
+        side = 2 * max(1, round(part * min(saliency.shape))) + 1
+        share = cv2.blur(alpha, (side, side))
+        mean_front = cv2.blur(front * alpha, (side, side)) / (share + 1e-5)
+        mean_back = cv2.blur(back * (1 - alpha), (side, side)) / (1 - share + 1e-5)
+        unexplained = colour - alpha * mean_front - (1 - alpha) * mean_back
+        front = np.clip(mean_front + alpha * unexplained, 0, 255).astype(np.float32)
+        back = mean_back.astype(np.float32)
+    return np.rint(front).astype(np.uint8)
 
 
-@pytest.mark.parametrize("count", [1, 6, 7, 12])
-def test_sheet_shows_every_panel(count):
-    """Every panel has a value of its own; all of them are found on the sheet."""
-    values = np.arange(10, 10 + 2 * count, dtype=np.uint8).reshape(count, 2)
-    rows = [
-        SheetRow(f"picture {i}", [np.full((30, 40, 3), a), np.full((40, 30), b)]) for i, (a, b) in enumerate(values)
-    ]
-    sheet = contact_sheet(["picture", "map"], rows)
-    assert sheet.dtype == np.uint8 and sheet.ndim == 3
-    for value in values.ravel():
-        assert ((sheet == value).all(axis=2)).sum() > 10_000
+@pytest.mark.parametrize("size", [(60, 80), (1, 50), (50, 1), (130, 90), (40, 900), (900, 40)])
+@pytest.mark.parametrize("strip", [1, 1 << 10, 1 << 21])
+def test_strips_give_what_the_whole_image_gives(size, strip, monkeypatch):
+    rng = np.random.default_rng(size[0])
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    saliency = cv2.resize(rng.integers(0, 256, (5, 7), dtype=np.uint8), size[::-1])
+    whole = on_background(image, saliency, (9, 8, 7)), overlay(image, saliency)
+    monkeypatch.setattr(compositing, "STRIP", strip)
+    assert (despill(image, saliency) == whole_despill(image, saliency)).all()
+    assert (on_background(image, saliency, (9, 8, 7)) == whole[0]).all()
+    assert (overlay(image, saliency) == whole[1]).all()
 
 
-def test_sheet_takes_every_size_and_long_names():
-    sheet = contact_sheet(["picture", "map"], [_row("x" * 500, (1, 1), (3000, 4)), _row("", (5, 2000, 3))])
-    assert sheet.shape == contact_sheet(["picture", "map"], [_row(), _row()]).shape
+def test_compositing_imports_no_pytorch(root):
+    code = "import sys, inference.compositing; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
-def test_sheet_captions_do_not_reach_the_panels():
-    """Letters such as g and p hang below the line: they stay above the picture."""
-    white = np.full((180, 240), 255, np.uint8)
-    sheet = contact_sheet(["map"], [SheetRow("gpqyj", [white])])
-    assert (sheet == 255).all(axis=2).sum() >= 180 * 240
+IMAGES = arrays(np.uint8, (9, 11, 3))
+MAPS = arrays(np.uint8, (9, 11))
+COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
 
 
-def test_sheet_without_rows_and_with_too_many_panels():
-    with pytest.raises(UserError, match="at least one picture"):
-        contact_sheet(["picture"], [])
-    with pytest.raises(UserError, match=r"dog: 2 panels for the 1 columns"):
-        contact_sheet(["picture"], [_row("dog", (2, 2), (2, 2))])
+@given(image=IMAGES, colour=COLOURS, despilled=st.booleans())
+def test_a_full_map_gives_the_image_and_an_empty_one_the_background(image, colour, despilled):
+    full, empty = np.full((9, 11), 255, np.uint8), np.zeros((9, 11), np.uint8)
+    assert (on_background(image, full, colour, despilled) == image).all()
+    assert (on_background(image, empty, colour, despilled) == colour).all()
+    assert (on_background(image, empty, image, despilled) == image).all()
+
+
+@given(saliency=MAPS, despilled=st.booleans())
+def test_white_on_white_is_white(saliency, despilled):
+    white = np.full((9, 11, 3), 255, np.uint8)
+    assert (on_background(white, saliency, (255, 255, 255), despilled) == 255).all()
+
+
+def test_without_despill_the_colours_are_those_of_the_image(image, disc):
+    soft = cv2.GaussianBlur(disc, (0, 0), 3)
+    assert (cut_out(image, soft, despilled=False)[..., :3] == image).all()
+    assert (cut_out(image, soft)[..., :3] != image).any()
+
+
+def test_a_blurred_background_has_no_trace_of_the_object(disc):
+    """A white object on black: its own light does not reach the background."""
+    image = np.repeat(disc[..., None], 3, axis=2)
+    assert (blurred_background(image, disc) == 0)[disc == 0].all()
+    stripes = np.zeros((60, 80, 3), np.uint8)
+    stripes[::2] = 200
+    blurred = blurred_background(stripes, np.zeros((60, 80), np.uint8))
+    assert blurred.std() < stripes.std() / 3 and abs(blurred.mean() - stripes.mean()) < 5
+
+
+@pytest.mark.parametrize("size", [(10, 10), (5, 40), (40, 5), (1, 1)])
+def test_a_background_covers_the_image_and_keeps_its_middle(size):
+    background = np.zeros((30, 20, 3), np.uint8)
+    background[15, 10] = 255
+    assert fit_background(background, size).shape == (*size, 3)
+    assert (fit_background(background, (30, 20)) == background).all()
+
+
+def test_the_crop_is_the_box_of_the_object(disc):
+    rows, columns = object_box(disc)
+    assert (rows, columns) == (slice(10, 51), slice(20, 61))
+    assert object_box(disc, margin=0.1) == (slice(6, 55), slice(16, 65))
+    assert object_box(disc, margin=1.0) == (slice(0, 60), slice(0, 80))
+    assert object_box(np.zeros((60, 80), np.uint8)) == (slice(0, 60), slice(0, 80))

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inference.compositing import cut_out, on_ground, overlay
+from inference.compositing import cut_out, on_background, overlay
 from inference.predictor import Predictor
 from inference.saliency import to_8bit
 from inference.video.convert import make_video
@@ -81,7 +81,7 @@ def test_overlay_without_ffmpeg(predictor, film, tmp_path, without_ffmpeg):
 def test_cutout_without_ffmpeg_stands_on_green(predictor, film, tmp_path, without_ffmpeg):
     result = make_video(predictor, Clip(str(film)), tmp_path / "film", ["cutout"])
     assert result.files == (tmp_path / "film_cutout.mp4",)
-    assert_frames(result.files[0], predictor, film, lambda image, saliency: on_ground(image, saliency, GREEN))
+    assert_frames(result.files[0], predictor, film, lambda image, saliency: on_background(image, saliency, GREEN))
 
 
 @needs_ffmpeg
