@@ -13,6 +13,7 @@ test: lint
 lint: .venv/test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/pyright
 
 .venv/demo-ready: requirements.txt
