@@ -28,8 +28,8 @@ from torch.export import Dim
 
 from data.image_io import ImageReadError, read_image
 from inference.end_to_end import EndToEnd
-from inference.engines import EngineError, EngineName, EnginePrecision, conversion
-from inference.engines.base import require, version
+from inference.engines import conversion
+from inference.engines.base import EngineError, EngineName, EnginePrecision, require, version
 from inference.engines.exported import FORMAT, SUFFIXES, Exported, Record, open_exported, save
 from inference.engines.openvino_engine import capabilities
 from inference.export_check import Differences, change_lines, compare, score_changes

@@ -42,8 +42,7 @@ from evaluation.metrics import DatasetScores, score_maps, usable_cores
 from evaluation.score_files import write_csv
 from evaluation.tables.scores import aligned, markdown, score_table
 from inference.contact_sheet import SheetRow, contact_sheet
-from inference.engines import EngineName, EnginePrecision
-from inference.engines.base import installed
+from inference.engines.base import EngineName, EnginePrecision, installed
 from inference.map_writer import DRAWN, MapMaker, streams_for
 from inference.pipeline import Failure
 from inference.predictor import Predictor

@@ -40,8 +40,7 @@ from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
 from benchmarks.rounds import Name, alternate
 from data.image_io import read_image, write_png
 from evaluation.metrics import usable_cores
-from inference.engines import EngineError
-from inference.engines.base import EngineName, EnginePrecision
+from inference.engines.base import EngineError, EngineName, EnginePrecision
 from inference.folding.network import fold
 from inference.map_writer import MapMaker, streams_for
 from inference.predictor import Predictor

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.rounds import alternate
 from data.image_io import read_image, write_png
 from evaluation.metrics import usable_cores
-from inference.engines import EngineName, EnginePrecision
+from inference.engines.base import EngineName, EnginePrecision
 from inference.map_writer import MapMaker, streams_for
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit

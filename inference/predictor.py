@@ -21,7 +21,8 @@ from torch import Tensor
 
 from data.image_io import Pixels, from_pillow, read_image
 from data.transforms import prepare_image
-from inference.engines import Engine, EngineName, EnginePrecision, build_engine
+from inference.engines.base import Engine, EngineName, EnginePrecision
+from inference.engines.choice import build_engine
 from inference.saliency import Saliency, restore
 from inference.weights import LoadedNetwork, load_network
 from utils.device import choose_device

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import export
-from inference.engines import EngineError
+from inference.engines.base import EngineError
 from inference.engines.exported import open_exported
 from inference.predictor import Predictor
 from utils.errors import UserError

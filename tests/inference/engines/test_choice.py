@@ -7,7 +7,9 @@ from functools import partial
 import pytest
 import torch
 
-from inference.engines import EngineError, build_engine, cache, choice
+from inference.engines import cache, choice
+from inference.engines.base import EngineError
+from inference.engines.choice import build_engine
 from inference.predictor import Predictor
 from inference.weights import load_network
 

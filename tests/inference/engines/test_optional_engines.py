@@ -9,7 +9,8 @@ from data.image_io import read_image, read_mask
 from data.layouts import find_pairs
 from data.transforms import prepare_image
 from evaluation.metrics import score_pair
-from inference.engines import EngineError, build_engine
+from inference.engines.base import EngineError
+from inference.engines.choice import build_engine
 from inference.predictor import Predictor
 from inference.saliency import to_8bit
 from inference.weights import load_network

@@ -11,7 +11,9 @@ from torch import fx, nn
 
 from data.image_io import read_image
 from data.transforms import prepare_image
-from inference.engines import EngineError, build_engine, packing
+from inference.engines import packing
+from inference.engines.base import EngineError
+from inference.engines.choice import build_engine
 from inference.engines.torch_engine import TorchEngine
 from inference.weights import load_network
 from utils.device import DeviceError
