@@ -4,6 +4,7 @@
     python export.py --engine openvino                       as OpenVINO IR: lite.xml and lite.bin
     python export.py --engine openvino --precision int8 --calibration DIR     quantised, calibrated on your pictures
     python export.py --weights FILE.pth --data ECSSD=DIR     checked on a benchmark too: how every score changes
+    python export.py --form network --out weights/lite.onnx  what cutout.py and web/ run, with float16 kernels
     python export.py --verify runs/export/lite.onnx          checks a file on this machine again
 
 Input (B, H, W, 3) uint8 RGB, any B, H and W; output (B, H, W) float32 in [0, 1]. Normalisation, both resizes and the
@@ -27,12 +28,15 @@ import torch
 from torch.export import Dim
 
 from data.image_io import ImageReadError, read_image
+from inference.compact import compact
 from inference.end_to_end import EndToEnd
 from inference.engines import conversion
 from inference.engines.base import EngineError, EngineName, EnginePrecision, require, version
-from inference.engines.exported import FORMAT, SUFFIXES, Exported, Record, open_exported, save
+from inference.engines.exported import SUFFIXES, Exported, open_exported, save
 from inference.engines.openvino_engine import capabilities
 from inference.export_check import Differences, change_lines, compare, score_changes
+from inference.export_records import FORMS, Record
+from inference.folding.network import fold
 from inference.predictor import Predictor
 from inference.tasks import folder_job
 from inference.weights import LoadedNetwork, load_network
@@ -60,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verify(options)
     loaded = load_network(options.weights)
     engine, precision = choose(options.engine, options.precision)
+    if options.form == "network" and (engine, precision) != ("onnxruntime", "fp32"):
+        raise UserError(f"--form network: exists for onnxruntime in fp32, not for {engine} in {precision}.")
     out = options.out or Path("runs/export") / f"{loaded.source.stem}{SUFFIXES[engine]}"
     if out.suffix != SUFFIXES[engine]:
         raise UserError(f"--out {out}: a file for {engine} ends in {SUFFIXES[engine]}. Rename it, or change --engine.")
@@ -71,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures = [task.image for task in folder_job(options.images).tasks]
     benchmarks = named_folders(options.data or [], "--data")
     model = convert(loaded, size, engine, precision, options)
-    record = describe(loaded, size, engine, precision)
+    record = describe(loaded, size, engine, precision, options.form)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(prefix=".export.", dir=out.parent)
@@ -99,6 +105,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--weights", default="lite", metavar="NAME|FILE", help="shipped name, .safetensors, .pt, or an authors' .pth")
     add("--engine", default="auto", choices=get_args(EngineName), help="auto: ONNX, which most runtimes read")
     add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: fp32")
+    add("--form", default="image", choices=tuple(FORMS), help="image: raw RGB to maps; network: tensor to logits")
     add("--out", type=Path, metavar="FILE", help="default: runs/export/NAME and the suffix of the engine")
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
     add("--operations", type=Path, nargs="+", default=[], metavar="FILE", help="Python files with operations of yours")
@@ -140,6 +147,8 @@ def convert(loaded: LoadedNetwork, size: int, engine: str, precision: str, optio
     calibration = [] if options.calibration is None else [task.image for task in folder_job(options.calibration).tasks]
     if precision == "int8" and not calibration:
         raise EngineError("--precision int8: is calibrated on pictures. Give some of yours: --calibration DIR.")
+    if options.form == "network":
+        return network_form(loaded, size)
     network = EndToEnd(loaded.network, size)
     example = {"image": torch.zeros(2, 90, 120, 3, dtype=torch.uint8)}
     dynamic = {"image": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
@@ -156,6 +165,14 @@ def convert(loaded: LoadedNetwork, size: int, engine: str, precision: str, optio
     return conversion.quantise(model, samples, "--precision int8", lambda path: {"image": read_image(path)[None]})
 
 
+def network_form(loaded: LoadedNetwork, size: int) -> Any:
+    """The network alone as ONNX: (1, 3, S, S) prepared float32 to (1, 1, S, S) logits; kernels in float16."""
+    example = {"image": torch.zeros(1, 3, size, size)}
+    model = conversion.to_onnx(fold(loaded.network, size), example, ["logits"], {})
+    compact(model, loaded.network)
+    return model
+
+
 def readable(path: Path) -> bool:
     """Whether a picture can be read; says so if not."""
     try:
@@ -166,10 +183,10 @@ def readable(path: Path) -> bool:
     return True
 
 
-def describe(loaded: LoadedNetwork, size: int, engine: str, precision: str) -> Record:
+def describe(loaded: LoadedNetwork, size: int, engine: str, precision: str, form: str) -> Record:
     """What a file says of itself; `checks` are added when they are made."""
     return {
-        "format": FORMAT,
+        "format": FORMS[form],
         "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
         "size": size,
         "precision": precision,

@@ -10,16 +10,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from inference.errors import EngineError
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 EnginePrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 INSTALL = "pip install -r requirements-deploy.txt"
-
-
-class EngineError(UserError):
-    """An engine or a precision that is not to be had here."""
 
 
 class Engine(Protocol):

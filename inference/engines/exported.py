@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 
 from data.image_io import Pixels
 from inference.engines.base import EngineError, require, version
+from inference.export_records import KEY, Record, read_record, unreadable
 
-FORMAT = "auto-msfnet-map/1"
-KEY = "auto_msfnet"
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f32", "int8": "f32"}
 """In what OpenVINO computes a file of a precision; fp16 is how weights are stored, int8 leaves a rest in float32."""
 
 Run = Callable[[Pixels], NDArray[np.float32]]
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,9 @@ def save(model: Any, path: Path, record: Record, half: bool = False) -> None:
     text = json.dumps(record)
     if path.suffix == ".onnx":
         onnx = require("onnx", "ONNX")
+        for node in model.graph.node:  # the exporter notes the lines of code and their folders on this machine
+            node.ClearField("metadata_props")
+            node.ClearField("doc_string")
         onnx.helper.set_model_props(model, {KEY: text})
         onnx.save(model, path)
     elif path.suffix == ".xml":
@@ -77,15 +78,11 @@ def open_exported(path: Path) -> Exported:
 
 
 def _open_onnx(path: Path) -> Exported:
-    runtime = require("onnxruntime", str(path))
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is told below, in one line
-    try:
-        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own classes share no base but this
-        raise _unreadable(path, f"ONNX Runtime {version('onnxruntime')}", error) from None
-    record = _record(path, session.get_modelmeta().custom_metadata_map.get(KEY))
-    return Exported(record, lambda pixels: session.run(None, {session.get_inputs()[0].name: pixels})[0])
+    require("onnxruntime", str(path))
+    from inference.onnx_maps import OnnxMaps
+
+    opened = OnnxMaps(path)
+    return Exported(opened.record, opened.batch)
 
 
 def _open_openvino(path: Path) -> Exported:
@@ -93,8 +90,8 @@ def _open_openvino(path: Path) -> Exported:
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        raise _unreadable(path, f"OpenVINO {version('openvino')}", error) from None
-    record = _record(path, model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None)
+        raise unreadable(path, f"OpenVINO {version('openvino')}", error) from None
+    record = read_record(path, model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None)
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[record["precision"]]})
     return Exported(record, lambda pixels: compiled(pixels)[0].copy())
 
@@ -104,24 +101,6 @@ def _open_torch(path: Path) -> Exported:
     try:
         program = torch.export.load(path, extra_files=extra)
     except Exception as error:  # torch.export tells a broken file by many classes
-        raise _unreadable(path, f"PyTorch {torch.__version__}", error) from None
+        raise unreadable(path, f"PyTorch {torch.__version__}", error) from None
     network = program.module()
-    return Exported(_record(path, extra[f"{KEY}.json"]), lambda pixels: network(torch.from_numpy(pixels)).numpy())
-
-
-def _record(path: Path, text: str | None) -> Record:
-    try:
-        record = json.loads(text or "")
-    except ValueError:
-        raise EngineError(f"{path}: was not written by export.py: it has no record '{KEY}'. Export it again.") from None
-    if record.get("format") != FORMAT:
-        raise EngineError(f"{path}: format is {record.get('format')!r}, expected {FORMAT!r}. Export it again.")
-    return record
-
-
-def _unreadable(path: Path, reader: str, error: Exception) -> EngineError:
-    reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-    return EngineError(
-        f"{path}: {reader} cannot read it ({reason.rstrip('.')}). It is damaged, or was made for another version: "
-        f"export it again here, or install the version that it was made for."
-    )
+    return Exported(read_record(path, extra[f"{KEY}.json"]), lambda pixels: network(torch.from_numpy(pixels)).numpy())

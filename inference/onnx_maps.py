@@ -1,0 +1,79 @@
+"""Saliency maps by ONNX Runtime alone: runs the .onnx files of export.py without PyTorch.
+
+Two forms exist, told apart by the record in the file:
+
+    image     (B, H, W, 3) uint8 RGB of any size -> (B, H, W) maps; everything is inside
+    network   (1, 3, S, S) float32, prepared -> (1, 1, S, S) logits; preparation and restoring are ours, as in test.py
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from data.image_io import Pixels
+from data.preparation import prepare_array
+from inference.errors import EngineError
+from inference.export_records import FORMS, IMAGE_FORMAT, KEY, NETWORK_FORMAT, read_record, unreadable
+from inference.saliency import Saliency, restore
+
+
+class OnnxMaps:
+    """An opened file.
+
+    Args:
+        path: written by export.py.
+        threads: of one call; 0 is ONNX Runtime's choice, one a core.
+
+    Attributes:
+        record: what the file says of itself: weights, size, versions, checks.
+
+    Raises:
+        EngineError: the file is missing, damaged, or not written by export.py.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        if not path.is_file():
+            raise EngineError(f"{path}: no such file. Write it with export.py.")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors are raised below, in one line
+        options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the classes of ONNX Runtime share no other base
+            raise unreadable(path, f"ONNX Runtime {onnxruntime.__version__}", error) from None
+        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        self.record = read_record(path, text, tuple(FORMS.values()))
+        self._input = self._session.get_inputs()[0].name
+        if self.record["format"] == NETWORK_FORMAT:
+            self._size = _side(path, self._session.get_inputs()[0].shape)
+
+    def __call__(self, image: Pixels) -> Saliency:
+        """The map of one image.
+
+        Shapes:
+            image: (H, W, 3) uint8 RGB; returns: (H, W) float32 in [0, 1].
+        """
+        if self.record["format"] == IMAGE_FORMAT:
+            return self.batch(image[None])[0]
+        prepared = np.ascontiguousarray(prepare_array(image, self._size).transpose(2, 0, 1))  # (3, S, S)
+        (logits,) = self._session.run(None, {self._input: prepared[None]})
+        return restore(np.asarray(logits, np.float32)[0, 0], (image.shape[0], image.shape[1]))
+
+    def batch(self, images: Pixels) -> NDArray[np.float32]:
+        """The maps of images of one size.
+
+        Shapes:
+            images: (B, H, W, 3) uint8 RGB; returns: (B, H, W) float32 in [0, 1].
+        """
+        if self.record["format"] == NETWORK_FORMAT:
+            return np.stack([self(image) for image in images])
+        return np.asarray(self._session.run(None, {self._input: images})[0], np.float32)
+
+
+def _side(path: Path, shape: list[Any]) -> int:
+    if len(shape) != 4 or not isinstance(shape[2], int) or shape[1] != 3 or shape[2] != shape[3]:
+        raise EngineError(f"{path}: its input is {shape}, expected [1, 3, S, S] with a fixed S. Export it again.")
+    return shape[2]
