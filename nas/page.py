@@ -17,8 +17,8 @@ from evaluation.report.html import render
 from nas.cell_drawings import draw_cells, draw_weights
 from nas.settings import SearchConfig
 from nas.watch import EpochRecord, collapse
-from net.derive import allowed, operations_of
-from net.genotype import Genotype
+from net.derive import allowed
+from net.genotype import Genotype, operations_of
 from utils.config import to_plain
 from utils.files import replace_bytes, replace_text
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nas.settings import WatchConfig
 from net.cost import ExpectedCost
-from net.derive import derive, discretise, operations_of
-from net.genotype import Genotype
+from net.derive import derive, discretise
+from net.genotype import Genotype, operations_of
 from net.settings import SpaceConfig
 from net.supernet import SuperNet
 

@@ -4,19 +4,19 @@ Source: DARTS takes the strongest operation of an edge and never `none`, whose w
 published VGG-16 cells have `none` on outer edges, so there it is a choice. All 31 edges stay, as in Figure 7.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
+from net.genotype import Genotype, operations_of
 from net.mixture import SpaceError
 from net.settings import SpaceConfig
-from net.supernet import Edge, SuperNet
-
-Choose = Callable[[Edge, Sequence[str]], str]
+from net.supernet import SuperNet
+from net.wiring import Edge, edges
 
 
 def derive(network: SuperNet, space: SpaceConfig, provenance: Mapping[str, Any] | None = None) -> Genotype:
@@ -39,19 +39,23 @@ def strongest(weights: Tensor, space: SpaceConfig, provenance: Mapping[str, Any]
         space: what was searched.
         provenance: as for `derive`.
     """
-    edges = [edge for edge, _ in operations_of(_choose(space, lambda edge, names: names[0]))]
-    rows = dict(zip(edges, weights.tolist(), strict=True))
+    rows = dict(zip(edges(), weights.tolist(), strict=True))
     weight_of = lambda edge, name: rows[edge][space.operations.index(name)]  # noqa: E731
-    genotype = _choose(space, lambda edge, names: max(names, key=lambda name: weight_of(edge, name)))
+    strongest_of = lambda edge: max(allowed(space, edge.kind), key=lambda name: weight_of(edge, name))  # noqa: E731
+    genotype = Genotype.choose(strongest_of, space.topology)
     chosen = [round(weight_of(edge, name), 4) for edge, name in operations_of(genotype)]
-    return Genotype(genotype.cells, genotype.topology, {**(provenance or {}), "weights": chosen})
+    return replace(genotype, provenance={**(provenance or {}), "weights": chosen})
 
 
 def random_genotype(space: SpaceConfig, seed: int) -> Genotype:
     """A genotype drawn evenly from all that `derive` could return: the baseline that a search has to beat."""
     rng = np.random.default_rng(seed)
-    genotype = _choose(space, lambda edge, names: names[int(rng.integers(len(names)))])
-    return Genotype(genotype.cells, genotype.topology, {"drawn": "random", "seed": seed})
+
+    def draw(edge: Edge) -> str:
+        names = allowed(space, edge.kind)
+        return names[int(rng.integers(len(names)))]
+
+    return Genotype.choose(draw, space.topology, {"drawn": "random", "seed": seed})
 
 
 def allowed(space: SpaceConfig, kind: str) -> tuple[str, ...]:
@@ -85,16 +89,6 @@ def check_genotype(genotype: Genotype, space: SpaceConfig, origin: str) -> None:
             )
 
 
-def operations_of(genotype: Genotype) -> list[tuple[Edge, str]]:
-    """Each edge with its operation, in the order of `SuperNet.mixtures`."""
-    return [
-        (Edge(number, kind, place), name)
-        for number, cell in enumerate(genotype.cells, 1)
-        for kind in ("outer", "inner")
-        for place, name in enumerate(getattr(cell, kind))
-    ]
-
-
 @torch.no_grad()
 def discretise(network: SuperNet, genotype: Genotype) -> None:
     """Sets the alphas so that each edge of the supernet is the one operation that the genotype names.
@@ -106,14 +100,3 @@ def discretise(network: SuperNet, genotype: Genotype) -> None:
         # So far apart that the softmax is exactly 0 and 1 in float32 at any sensible temperature.
         mixture.alpha.fill_(-1e4 * mixture.temperature)
         mixture.alpha[mixture.names.index(chosen[edge])] = 0
-
-
-def _choose(space: SpaceConfig, choose: Choose) -> Genotype:
-    cells = []
-    for number, inner in enumerate(INNER_EDGES, 1):
-        kinds = {
-            kind: tuple(choose(Edge(number, kind, place), allowed(space, kind)) for place in range(count))
-            for kind, count in (("outer", len(LEVELS)), ("inner", inner))
-        }
-        cells.append(CellGenotype(kinds["outer"], kinds["inner"]))
-    return Genotype(tuple(cells), space.topology)

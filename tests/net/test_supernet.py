@@ -6,7 +6,8 @@ import torch
 
 from net import operations
 from net.auto_msfnet import AutoMSFNet
-from net.derive import derive, discretise, operations_of, random_genotype, strongest
+from net.derive import derive, discretise, random_genotype, strongest
+from net.genotype import operations_of
 from net.mixture import SpaceError, use_batch_statistics
 from net.settings import PAPER_SPACE, SpaceConfig
 from net.supernet import build_supernet
