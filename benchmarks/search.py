@@ -37,7 +37,7 @@ from benchmarks.rounds import alternate
 from nas.settings import SearchConfig
 from net.architect import Architect, only
 from net.losses import saliency_loss
-from net.mixture import Mixture
+from net.mixture import MixedOp
 from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
 from utils.device import autocast, banner, choose_precision, keep_memory
@@ -51,7 +51,7 @@ ROWS = 12  # kernels in a profile
 Batch = tuple[Tensor, Tensor]
 
 
-class PlainMixture(Mixture):
+class PlainMixture(MixedOp):
     """The definition: every operation on its own, then the sum."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from net.genotype import Genotype, operations_of
+from net.genotype import Genotype, GenotypeError, operations_of
 from net.mixture import SpaceError
 from net.settings import SpaceConfig
 from net.supernet import SuperNet
@@ -27,21 +27,28 @@ def derive(network: SuperNet, space: SpaceConfig, provenance: Mapping[str, Any] 
         space: what it was built from.
         provenance: for the reader; the weight of each chosen operation is added.
     """
-    return strongest(network.probabilities().detach().cpu(), space, provenance)
+    alphas = torch.stack([alpha.detach().cpu() for alpha in network.alphas()])
+    return strongest(network.probabilities().detach().cpu(), space, provenance, ranks=alphas)
 
 
-def strongest(weights: Tensor, space: SpaceConfig, provenance: Mapping[str, Any] | None = None) -> Genotype:
+def strongest(
+    weights: Tensor, space: SpaceConfig, provenance: Mapping[str, Any] | None = None, ranks: Tensor | None = None
+) -> Genotype:
     """The operation of greatest weight on every edge, see `derive`.
 
     Args:
-        weights: (31, number of operations), in the order of `SuperNet.mixtures`. The mean of those of several searches
-            gives the cells that they agree on most: what differs from seed to seed averages out.
+        weights: (31, number of operations), in the order of `SuperNet.mixtures`. The mean over several searches gives
+            the cells that they agree on most: what differs between seeds averages out.
         space: what was searched.
         provenance: as for `derive`.
+        ranks: what to rank by instead of the weights, of the same shape. The alphas have the order of their softmax,
+            but do not underflow at a low temperature.
     """
-    rows = dict(zip(edges(), weights.tolist(), strict=True))
-    weight_of = lambda edge, name: rows[edge][space.operations.index(name)]  # noqa: E731
-    strongest_of = lambda edge: max(allowed(space, edge.kind), key=lambda name: weight_of(edge, name))  # noqa: E731
+    tables = [
+        dict(zip(edges(), table.tolist(), strict=True)) for table in (weights, weights if ranks is None else ranks)
+    ]
+    weight_of, rank_of = (lambda edge, name, table=table: table[edge][space.operations.index(name)] for table in tables)
+    strongest_of = lambda edge: max(allowed(space, edge.kind), key=lambda name: rank_of(edge, name))  # noqa: E731
     genotype = Genotype.choose(strongest_of, space.topology)
     chosen = [round(weight_of(edge, name), 4) for edge, name in operations_of(genotype)]
     return replace(genotype, provenance={**(provenance or {}), "weights": chosen})
@@ -66,7 +73,7 @@ def allowed(space: SpaceConfig, kind: str) -> tuple[str, ...]:
     """
     names = tuple(name for name in space.operations if name != "none" or (kind == "outer" and space.outer_none))
     if not names:
-        raise SpaceError(f"space.operations: [{', '.join(space.operations)}] leaves nothing for {kind} edges.")
+        raise SpaceError("operations", f"[{', '.join(space.operations)}] leaves nothing for {kind} edges.")
     return names
 
 
@@ -74,16 +81,16 @@ def check_genotype(genotype: Genotype, space: SpaceConfig, origin: str) -> None:
     """Refuses a genotype that a search of this space could not have found.
 
     Raises:
-        SpaceError: naming its origin, the edge and what the space has.
+        GenotypeError: naming its origin, the edge and what the space allows.
     """
     if genotype.topology != space.topology:
-        raise SpaceError(
+        raise GenotypeError(
             f"{origin}: its topology is {genotype.topology}, the space's is {space.topology}. Set space.topology to "
             f"{genotype.topology}, or search this space."
         )
     for edge, name in operations_of(genotype):
         if name not in allowed(space, edge.kind):
-            raise SpaceError(
+            raise GenotypeError(
                 f"{origin}: comes from another space: {edge} is '{name}', which this one does not allow there "
                 f"({', '.join(allowed(space, edge.kind))}). Give the settings that it was searched with."
             )

@@ -13,13 +13,13 @@ from net import encoder as encoders
 from net.auto_msfnet import AutoMSFNet, initialise
 from net.encoder import Encoder
 from net.genotype import Genotype
-from net.mixture import Mixture, check_space, use_batch_statistics
+from net.mixture import MixedOp, check_space, use_batch_statistics
 from net.settings import SpaceConfig, Topology
 from net.wiring import Edge, edges
 
 
 class SuperNet(AutoMSFNet):
-    """The network with every edge a `Mixture`; shapes are those of `AutoMSFNet`.
+    """The network with every edge a `MixedOp`; shapes are those of `AutoMSFNet`.
 
     BatchNorm outside the encoder uses the statistics of the batch, so no forward pass changes any state.
 
@@ -40,7 +40,7 @@ class SuperNet(AutoMSFNet):
         for cell in self.cells:
             for kind in ("outer", "inner"):
                 count = len(getattr(cell, kind))
-                edges = (Mixture(space.operations, space.channels, space.partial) for _ in range(count))
+                edges = (MixedOp(space.operations, space.channels, space.partial) for _ in range(count))
                 setattr(cell, kind, nn.ModuleList(edges))
         for part in (self.laterals, self.cells, *([] if frozen_norm else [self.encoder])):
             use_batch_statistics(part)
@@ -53,7 +53,7 @@ class SuperNet(AutoMSFNet):
             self.encoder.eval()
         return self
 
-    def mixtures(self) -> Iterator[tuple[Edge, Mixture]]:
+    def mixtures(self) -> Iterator[tuple[Edge, MixedOp]]:
         """All 31 edges: for each cell the outer ones, then the inner ones."""
         for edge in edges():
             yield edge, getattr(self.cells[edge.cell - 1], edge.kind)[edge.number]
