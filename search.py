@@ -55,7 +55,7 @@ from utils.distributed import Processes, join
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
 from utils.plugins import run_files
-from utils.settings import group
+from utils.settings import in_group
 
 OutputWeights = tuple[float, float, float]  # of P1, P2, P3
 FORMAT = "auto-msfnet-search/2"  # of last.pt
@@ -150,7 +150,7 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
             )
         precision = "fp32"
     processes.say(banner(device, precision))
-    with group("space"):
+    with in_group("space"):
         check_space(config.space.operations, config.space.channels, config.space.partial)
     halves = _halves(config, processes)
     seed_everything(config.seed)

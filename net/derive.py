@@ -44,13 +44,13 @@ def strongest(
         ranks: what to rank by instead of the weights, of the same shape. The alphas have the order of their softmax,
             but do not underflow at a low temperature.
     """
-    tables = [
-        dict(zip(edges(), table.tolist(), strict=True)) for table in (weights, weights if ranks is None else ranks)
-    ]
-    weight_of, rank_of = (lambda edge, name, table=table: table[edge][space.operations.index(name)] for table in tables)
-    strongest_of = lambda edge: max(allowed(space, edge.kind), key=lambda name: rank_of(edge, name))  # noqa: E731
-    genotype = Genotype.choose(strongest_of, space.topology)
-    chosen = [round(weight_of(edge, name), 4) for edge, name in operations_of(genotype)]
+    place = space.operations.index
+    rows = dict(zip(edges(), (weights if ranks is None else ranks).tolist(), strict=True))
+    shown = dict(zip(edges(), weights.tolist(), strict=True))
+    genotype = Genotype.choose(
+        lambda edge: max(allowed(space, edge.kind), key=lambda name: rows[edge][place(name)]), space.topology
+    )
+    chosen = [round(shown[edge][place(name)], 4) for edge, name in operations_of(genotype)]
     return replace(genotype, provenance={**(provenance or {}), "weights": chosen})
 
 

@@ -49,7 +49,8 @@ class MixedOp(nn.Module):
         x: (B, C, H, W), returns the same.
 
     Raises:
-        SpaceError: if there is no operation but `none`, a name is listed twice or not registered, or K does not divide C.
+        SpaceError: if there is no operation but `none`, a name is listed twice or not registered, or K is no
+            divisor of C.
     """
 
     def __init__(self, names: Sequence[str], channels: int, partial: int = 1) -> None:

@@ -20,7 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from utils.errors import UserError, one_line
-from utils.settings import group, limit_of
+from utils.settings import in_group, limit_of
 
 Config = TypeVar("Config")
 MOST_BYTES, MOST_LEVELS = 1 << 20, 20  # of a YAML file
@@ -229,7 +229,7 @@ def _build(kind: type[Config], values: Namespace) -> Config:
     parts: dict[str, Any] = {}
     for each in fields(kind):  # pyright: ignore[reportArgumentType]
         hint, value = hints[each.name], values[each.name]
-        with group(each.name):
+        with in_group(each.name):
             parts[each.name] = _build(hint, value) if is_dataclass(hint) else value
     return kind(**parts)
 

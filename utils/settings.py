@@ -37,7 +37,7 @@ class SettingError(UserError):
 
 
 @contextmanager
-def group(name: str) -> Iterator[None]:
+def in_group(name: str) -> Iterator[None]:
     """Errors of settings inside get the name of their group: `partial: ...` becomes `space.partial: ...`."""
     try:
         yield
