@@ -10,7 +10,8 @@ from nas.settings import TOLERANCE, SearchCostConfig, SearchError
 from net.cost import edge_sides, multiply_accumulates
 from net.derive import allowed, operations_of
 from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
-from net.supernet import Edge, SpaceConfig, build_supernet
+from net.settings import SpaceConfig
+from net.supernet import Edge, build_supernet
 
 BINS = 4000
 """Into how many parts a limit is cut by `GenotypeSpace.best`. Costs are rounded up, so no limit is exceeded."""
