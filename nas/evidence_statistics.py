@@ -14,8 +14,7 @@ from scipy.stats import kendalltau, t
 
 from nas.genotype_space import names_of
 from nas.linear_model import LinearModel, fit
-from net.derive import operations_of
-from net.genotype import Genotype
+from net.genotype import Genotype, operations_of
 
 Array = NDArray[np.float64]
 RESAMPLES = 10_000

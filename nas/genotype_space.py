@@ -8,10 +8,11 @@ import numpy as np
 
 from nas.settings import TOLERANCE, SearchCostConfig, SearchError
 from net.cost import edge_sides, multiply_accumulates
-from net.derive import allowed, operations_of
-from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
+from net.derive import allowed
+from net.genotype import CellGenotype, Genotype, operations_of
 from net.settings import SpaceConfig
-from net.supernet import Edge, build_supernet
+from net.supernet import build_supernet
+from net.wiring import Edge
 
 BINS = 4000
 """Into how many parts a limit is cut by `GenotypeSpace.best`. Costs are rounded up, so no limit is exceeded."""
@@ -70,12 +71,8 @@ class GenotypeSpace:
 
     def genotype(self, names: Sequence[str], provenance: Mapping[str, Any] | None = None) -> Genotype:
         """The genotype with these operations, in the order of `edges`."""
-        rest, cells = list(names), []
-        for inner in INNER_EDGES:
-            outer, rest = rest[: len(LEVELS)], rest[len(LEVELS) :]
-            cells.append(CellGenotype(tuple(outer), tuple(rest[:inner])))
-            rest = rest[inner:]
-        return Genotype(tuple(cells), self.space.topology, dict(provenance or {}))
+        chosen = dict(zip(self.edges, names, strict=True))
+        return Genotype.choose(chosen.__getitem__, self.space.topology, provenance)
 
     def draw(self, rng: np.random.Generator) -> tuple[str, ...]:
         """Operations of a random genotype that meets limit and target.
