@@ -38,8 +38,9 @@ from tqdm import tqdm
 
 from data.image_io import ImageReadError, Pixels, read_image, read_mask, write_png
 from evaluation.map_files import ScorePair
-from evaluation.metrics import DatasetScores, score_maps, usable_cores
+from evaluation.metrics import DatasetScores
 from evaluation.score_files import write_csv
+from evaluation.scoring import score_maps
 from evaluation.tables.scores import aligned, markdown, score_table
 from inference.contact_sheet import SheetRow, contact_sheet
 from inference.engines.base import EngineName, EnginePrecision, installed
@@ -53,6 +54,7 @@ from inference.video.reader import Clip
 from inference.video.writer import has_ffmpeg
 from inference.weights import LoadedNetwork, load_network
 from utils.config import named_folders
+from utils.cores import usable_cores
 from utils.device import banner, choose_device, keep_memory
 from utils.distributed import Processes, join
 from utils.errors import UserError, exit_on_user_error
@@ -339,7 +341,7 @@ def result_record(result: Result) -> dict[str, Any]:
         "kept": result.kept,
         "failed": {str(failure.item.image): failure.reason for failure in result.failures},
         "seconds": round(result.seconds, 3),
-        "scores": None if result.scores is None else asdict(result.scores.measures),
+        "scores": None if result.scores is None else dict(result.scores.measures),
         "problem": result.problem,
     }
 

@@ -4,7 +4,7 @@
 
 Four ways over the same maps, in turn in every round, so that a busy moment meets all:
     library       the public classes of pysodmetrics, each fed every pair, in one process
-    one process   `evaluation.metrics.score_maps` without a pool
+    one process   `evaluation.scoring.score_maps` without a pool
     pool          `score_maps` with `--workers` processes, which are started anew, within the time, in every round
     pool, again   the same call while they still run, as with the second and every further folder of maps
 Without --data, generated scenes and disturbed masks are scored. Exit code 1 where the numbers differ by more than 1e-9.
@@ -19,14 +19,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import py_sod_metrics as sod
-from joblib.externals.loky import get_reusable_executor
+from loky import get_reusable_executor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,7 +33,10 @@ from data.image_io import read_mask, write_png
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from evaluation.map_files import ScorePair, pair_maps
-from evaluation.metrics import KEYS, DatasetScores, score_maps, usable_cores
+from evaluation.measures import KEYS
+from evaluation.metrics import DatasetScores
+from evaluation.scoring import score_maps
+from utils.cores import usable_cores
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 
@@ -115,7 +117,7 @@ def by_the_library(pairs: Sequence[ScorePair]) -> Numbers:
 
 def by_us(scores: DatasetScores) -> Numbers:
     """The same numbers of our scores."""
-    return asdict(scores.measures) | _flat(vars(scores.curves), step=1)
+    return scores.measures | _flat(vars(scores.curves), step=1)
 
 
 def measure(pairs: Sequence[ScorePair], workers: int, rounds: int) -> tuple[dict[str, list[float]], dict[str, Numbers]]:

@@ -39,7 +39,6 @@ from benchmarks.inference_report import SPEEDUPS, figures, table, write_report
 from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
 from benchmarks.rounds import Name, alternate
 from data.image_io import read_image, write_png
-from evaluation.metrics import usable_cores
 from inference.engines.base import EngineError, EngineName, EnginePrecision
 from inference.folding.network import fold
 from inference.map_writer import MapMaker, streams_for
@@ -49,6 +48,7 @@ from inference.tasks import Task, folder_job
 from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, build_network
 from training.throughput import peak_memory
+from utils.cores import usable_cores
 from utils.device import DeviceError, banner, keep_memory
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text

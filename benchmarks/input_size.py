@@ -44,7 +44,7 @@ def main() -> int:
     for size in options.sizes:
         loader = make_loader(SaliencyDataset(held_out, EvalTransform()), EpochBatches(len(held_out), 16, [size]))
         scores = record[size] = validate(network, loader, device, choose_precision("auto", device))
-        cells = " | ".join(f"{scores[key]:.4f}" for key in ("wfm", "maxfm", "mae"))
+        cells = " | ".join(f"{scores[key]:.4f}" for key in ("wfm", "maxf", "mae"))
         print(f"| {size} | {len(held_out)} | {cells} |")
     best = max(record, key=lambda size: record[size]["wfm"])
     if options.write:

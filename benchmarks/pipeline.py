@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rounds import alternate
 from data.image_io import read_image, write_png
-from evaluation.metrics import usable_cores
 from inference.engines.base import EngineName, EnginePrecision
 from inference.map_writer import MapMaker, streams_for
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
 from inference.tasks import Task, folder_job
 from inference.weights import load_network
+from utils.cores import usable_cores
 from utils.device import banner, choose_device, keep_memory
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text

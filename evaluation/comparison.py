@@ -1,27 +1,28 @@
-"""Paired comparisons of methods on the same pictures, as tables."""
+"""Paired comparisons of methods on the same images, as tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import combinations
 
-from evaluation.metrics import KEYS, LABELS, DatasetScores
+from evaluation.measures import label
+from evaluation.metrics import DatasetScores
 from evaluation.statistics import Resampled, holm, swap_test
 from evaluation.tables.writer import Table, comma_separated, markdown
 
 CORRECTION = (
     "Difference: first minus second method, with its 95 % BCa bootstrap interval. p: two-sided paired permutation "
-    "test (the two results of a picture change places). Adjusted: Holm's correction over all pairs of methods and all "
-    "data sets of the measure."
+    "test (the two results of an image change places). Adjusted: Holm's correction over all pairs of methods and all "
+    "datasets of the measure."
 )
 _SURE = 0.05
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measure of two methods on one data set.
+    """One measure of two methods on one dataset.
 
     Args:
-        key: a name of `evaluation.metrics.Measures`.
+        key: a name of `evaluation.measures`.
         difference: `first` minus `second`.
         low, high: ends of its 95 % interval.
         p: two-sided, of the paired permutation test.
@@ -46,10 +47,10 @@ def compare(
     resamples: int,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Every pair of methods on one data set, every measure; not yet corrected (see `corrected`).
+    """Every pair of methods on one dataset, every measure; not yet corrected (see `corrected`).
 
     Args:
-        scores: method -> scores, of the same pictures.
+        scores: method -> scores, of the same images.
         resampled: method -> `evaluation.statistics.resample` of them, with one seed.
         resamples: permutations.
     """
@@ -60,15 +61,15 @@ def compare(
         ends = difference.intervals()
         found += [
             Comparison(data_set, first, second, key, *map(float, (difference.values[i], *ends[i], p[i], p[i])))
-            for i, key in enumerate(KEYS)
+            for i, key in enumerate(scores[first].measures)
         ]
     return found
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Sets `adjusted`: Holm's correction within each measure, over all pairs of methods and all data sets."""
+    """Sets `adjusted`: Holm's correction within each measure, over all pairs of methods and all datasets."""
     adjusted: dict[int, float] = {}
-    for key in KEYS:
+    for key in dict.fromkeys(comparison.key for comparison in comparisons):
         places = [i for i, comparison in enumerate(comparisons) if comparison.key == key]
         p = holm([comparisons[i].p for i in places])
         adjusted |= dict(zip(places, map(float, p), strict=True))
@@ -84,12 +85,12 @@ def comparison_markdown(comparisons: Sequence[Comparison]) -> str:
     """A table; adjusted p below .05 in bold. Empty where there is one method only."""
     if not comparisons:
         return ""
-    heads = ["data set", "methods", "measure", "difference", "95 % interval", "p", "adjusted p"]
+    heads = ["dataset", "methods", "measure", "difference", "95 % interval", "p", "adjusted p"]
     rows = []
     for c in comparisons:
         names = f"{c.first} − {c.second}"  # noqa: RUF001 (a minus sign)
         adjusted = f"**{small(c.adjusted)}**" if c.adjusted < _SURE else small(c.adjusted)
-        cells = [c.data_set, names, LABELS[c.key], signed(c.difference), f"{signed(c.low)} to {signed(c.high)}"]
+        cells = [c.data_set, names, label(c.key), signed(c.difference), f"{signed(c.low)} to {signed(c.high)}"]
         rows.append([*cells, small(c.p), adjusted])
     return "\n".join(["### Methods compared image by image", "", markdown(Table(heads, rows, 3)), "", CORRECTION, ""])
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from data.layouts import Pair, find_pairs
 from evaluation.comparison import Comparison, compare, corrected
 from evaluation.map_files import ScorePair, pair_maps
-from evaluation.metrics import KEYS, DatasetScores, score_maps
+from evaluation.metrics import DatasetScores
+from evaluation.scoring import score_maps
 from evaluation.statistics import RESAMPLES, Resampled, resample
 from evaluation.tables.scores import Interval, ScoreTable, score_table
 from utils.errors import UserError
@@ -108,7 +109,7 @@ def evaluate(
         if resamples and len(scores) == len(data_set.maps):
             samples = {method: resample(found, resamples) for method, found in scores.items()}
             comparisons += compare(data_set.name, scores, samples, resamples)
-            intervals = {method: _intervals(sample) for method, sample in samples.items()}
+            intervals = {method: _intervals(samples[method], tuple(found.measures)) for method, found in scores.items()}
             evaluated.append(Evaluated(data_set, scores, intervals))
         else:
             evaluated.append(Evaluated(data_set, scores))
@@ -116,6 +117,6 @@ def evaluate(
     return evaluated, corrected(comparisons)
 
 
-def _intervals(sample: Resampled) -> dict[str, Interval]:
+def _intervals(sample: Resampled, keys: Sequence[str]) -> dict[str, Interval]:
     ends = sample.intervals()
-    return {key: (float(low), float(high)) for key, (low, high) in zip(KEYS, ends, strict=True)}
+    return {key: (float(low), float(high)) for key, (low, high) in zip(keys, ends, strict=True)}

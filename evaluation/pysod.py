@@ -1,4 +1,4 @@
-"""What `pysodmetrics` says of one map: its classes, each fed the same prepared pair.
+"""The built-in measures of one map, computed by the classes of `pysodmetrics` on one prepared pair.
 
 Pang et al., github.com/lartpang/PySODMetrics, 1.6.2. The library would threshold the mask and stretch the map again for
 every measure; here that is done once. Two slow steps have faster twins. Neither changes a number: the tests compare
@@ -6,7 +6,8 @@ with the library's own classes to 1e-9. Differs from it: S is a number also wher
 whose centre lies in the last row or column.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import py_sod_metrics as sod
@@ -14,75 +15,124 @@ from numpy.typing import NDArray
 from py_sod_metrics.utils import prepare_data
 from scipy import ndimage
 
+from evaluation.measures import KEYS, Measure, MeasureError, Values
+
 Array = NDArray[np.float64]
 
 
 class MapNumbers(NamedTuple):
-    """Measures of one map that stand alone, and its curves.
+    """Measures of one map, and its curves.
 
     Shapes:
-        curves: (4, 256): precision, recall, F and E where a pixel is salient from the threshold 0..255 on.
+        curves: (4, 256): precision, recall, F and E where a pixel is salient from the threshold 0..255 on. NaN where
+            no measure asked for them.
     """
 
-    mae: float
-    sm: float
-    wfm: float
-    adpf: float
-    adpe: float
-    msiou: float
+    values: Values
     curves: Array
 
 
-def measure(saliency: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MapNumbers:
-    """All measures of one map.
+def measure_map(
+    saliency: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    keys: Collection[str] = KEYS,
+    extra: Sequence[Measure] = (),
+) -> MapNumbers:
+    """Measures of one map.
 
     Args:
         saliency: (H, W), 0..255; stretched to its own range first, as the field's tools do.
         mask: (H, W), 0..255; foreground above 128.
+        keys: the built-in measures that are wanted; the others are not computed.
+        extra: registered measures (`evaluation.measures.registered`).
+
+    Raises:
+        MeasureError: a registered measure gives no finite number.
     """
     pair = prepare_data(saliency, mask)
-    library = _Library.fresh()
-    for part in library:
-        part.step(*pair, normalize=False)
-    f, e = library.f.get_results(), library.e.get_results()["em"]
-    curves = np.stack([f["precision"]["dynamic"], f["recall"]["dynamic"], f["f"]["dynamic"], e["curve"]])
-    return MapNumbers(
-        mae=float(library.mae.get_results()["mae"]),
-        sm=float(library.s.get_results()["sm"]),
-        wfm=float(library.weighted_f.get_results()["wfm"]),
-        adpf=float(f["f"]["adaptive"]),
-        adpe=float(e["adp"]),
-        msiou=float(library.boundary.get_results()["adaptive"]),
-        curves=curves[:, ::-1],  # the library counts thresholds down from 255
-    )
+    values: Values = {}
+    curves = np.full((4, 256), np.nan)
+    for group, read in _READERS.items():
+        if not group.isdisjoint(keys):
+            found, rows = read(pair)
+            values |= found
+            for name, curve in rows.items():
+                curves[_ROWS[name]] = curve
+    curves = curves[:, ::-1]  # the library counts thresholds down from 255
+    values |= {"meanf": curves[2].mean(), "maxf": curves[2].max(), "meane": curves[3].mean(), "maxe": curves[3].max()}
+    values = {key: float(values[key]) for key in KEYS if key in keys}
+    return MapNumbers(values | {each.key: _number(each, pair) for each in extra}, curves)
 
 
-class _Library(NamedTuple):
-    mae: sod.MAE
-    s: sod.Smeasure
-    weighted_f: sod.WeightedFmeasure
-    e: sod.Emeasure
-    f: sod.FmeasureV2
-    boundary: sod.MSIoU
+def _number(measure: Measure, pair: tuple[NDArray, NDArray]) -> float:
+    assert measure.function is not None
+    try:
+        value = float(measure.function(*pair))
+    except Exception as error:  # the user's own code
+        raise MeasureError(f"measure {measure.key}: {type(error).__name__}: {error}. Mend its function.") from error
+    if not np.isfinite(value):
+        raise MeasureError(f"measure {measure.key}: gives {value}, no finite number. Mend its function.")
+    return value
 
-    @classmethod
-    def fresh(cls) -> "_Library":
-        """Empty counters, for one map."""
-        handlers = {
-            "f": sod.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3),
-            "precision": sod.PrecisionHandler(with_dynamic=True, with_adaptive=False),
-            "recall": sod.RecallHandler(with_dynamic=True, with_adaptive=False),
-        }
-        boundary = _QuickMSIoU(with_dynamic=False, with_adaptive=True)
-        f = _QuickFmeasure(handlers)
-        return cls(sod.MAE(), _WholeSmeasure(), sod.WeightedFmeasure(), sod.Emeasure(), f, boundary)
+
+_ROWS = {"precision": 0, "recall": 1, "f": 2, "e": 3}
+Found = tuple[Values, dict[str, Array]]
+"""Values, and curves by name at the thresholds 255..0."""
+
+
+def _mae(pair: tuple[NDArray, NDArray]) -> Found:
+    return {"mae": _stepped(sod.MAE(), pair)["mae"]}, {}
+
+
+def _s(pair: tuple[NDArray, NDArray]) -> Found:
+    return {"sm": _stepped(_WholeSmeasure(), pair)["sm"]}, {}
+
+
+def _weighted_f(pair: tuple[NDArray, NDArray]) -> Found:
+    return {"wfm": _stepped(sod.WeightedFmeasure(), pair)["wfm"]}, {}
+
+
+def _boundary(pair: tuple[NDArray, NDArray]) -> Found:
+    return {"msiou": _stepped(_QuickMSIoU(with_dynamic=False, with_adaptive=True), pair)["adaptive"]}, {}
+
+
+def _f(pair: tuple[NDArray, NDArray]) -> Found:
+    handlers = {
+        "f": sod.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3),
+        "precision": sod.PrecisionHandler(with_dynamic=True, with_adaptive=False),
+        "recall": sod.RecallHandler(with_dynamic=True, with_adaptive=False),
+    }
+    found = _stepped(_QuickFmeasure(handlers), pair)
+    return {"adpf": found["f"]["adaptive"]}, {name: curve["dynamic"] for name, curve in found.items()}
+
+
+def _e(pair: tuple[NDArray, NDArray]) -> Found:
+    found = _stepped(sod.Emeasure(), pair)["em"]
+    return {"adpe": found["adp"]}, {"e": found["curve"]}
+
+
+def _stepped(counter: Any, pair: tuple[NDArray, NDArray]) -> Any:
+    """What one of the library's counters finds on one prepared pair."""
+    counter.step(*pair, normalize=False)
+    return counter.get_results()
+
+
+_READERS: Mapping[frozenset[str], Callable[[tuple[NDArray, NDArray]], Found]] = {
+    frozenset({"mae"}): _mae,
+    frozenset({"sm"}): _s,
+    frozenset({"wfm"}): _weighted_f,
+    frozenset({"adpf", "meanf", "maxf"}): _f,
+    frozenset({"adpe", "meane", "maxe"}): _e,
+    frozenset({"msiou"}): _boundary,
+}
+"""Measures that come out of one pass of the library -> that pass."""
 
 
 class _WholeSmeasure(sod.Smeasure):
     """The library's S, also for an object whose centre lies in the last row or column."""
 
     def ssim(self, pred: NDArray, gt: NDArray[np.bool_]) -> float:
-        """Similarity of one quarter of the picture. The library gives NaN for an empty one, though it weighs
+        """Similarity of one quarter of the image. The library gives NaN for an empty one, though it weighs
         nothing."""
         return super().ssim(pred, gt) if gt.size else 0.0
 

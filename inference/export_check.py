@@ -1,7 +1,7 @@
 """How far an exported file's maps are from PyTorch's, on real pictures, and what that does to the scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from tqdm import tqdm
 from data.image_io import Pixels, read_image, write_png
 from data.layouts import find_pairs
 from evaluation.map_files import ScorePair
-from evaluation.metrics import LABELS, score_maps
+from evaluation.measures import LABELS
+from evaluation.scoring import score_maps
 from inference.engines.exported import Run
 from inference.predictor import Predictor
 from inference.saliency import to_8bit
@@ -71,7 +72,7 @@ def score_changes(predictor: Predictor, run: Run, root: Path, scratch: Path) -> 
             path = scratch / name / f"{pair.name}.png"
             write_png(path, _written(saliency))
             scored[name].append(ScorePair(pair.name, path, pair.mask))
-    ours, theirs = (asdict(score_maps(scored[name]).measures) for name in ("torch", "exported"))
+    ours, theirs = (score_maps(scored[name]).measures for name in ("torch", "exported"))
     return {
         key: {"torch": round(value, 5), "exported": round(theirs[key], 5), "change": round(theirs[key] - value, 5)}
         for key, value in ours.items()

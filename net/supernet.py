@@ -5,21 +5,34 @@ search is not public, so everything about it here is our reading.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from net import encoder as encoders
+from net import operations
 from net.auto_msfnet import AutoMSFNet, initialise
 from net.encoder import Encoder
-from net.genotype import Genotype
-from net.mixture import MixedOp, check_space, use_batch_statistics
+from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
+from net.mixture import Mixture, check_space, use_batch_statistics
 from net.settings import SpaceConfig, Topology
-from net.wiring import Edge, edges
+
+
+class Edge(NamedTuple):
+    """Where an edge stands: cell 1 to 3, `outer` or `inner`, its number there from 0."""
+
+    cell: int
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        place = LEVELS[self.number] if self.kind == "outer" else str(self.number + 1)
+        return f"cell {self.cell} {self.kind} {place}"
 
 
 class SuperNet(AutoMSFNet):
-    """The network with every edge a `MixedOp`; shapes are those of `AutoMSFNet`.
+    """The network with every edge a `Mixture`; shapes are those of `AutoMSFNet`.
 
     BatchNorm outside the encoder uses the statistics of the batch, so no forward pass changes any state.
 
@@ -40,7 +53,7 @@ class SuperNet(AutoMSFNet):
         for cell in self.cells:
             for kind in ("outer", "inner"):
                 count = len(getattr(cell, kind))
-                edges = (MixedOp(space.operations, space.channels, space.partial) for _ in range(count))
+                edges = (Mixture(space.operations, space.channels, space.partial) for _ in range(count))
                 setattr(cell, kind, nn.ModuleList(edges))
         for part in (self.laterals, self.cells, *([] if frozen_norm else [self.encoder])):
             use_batch_statistics(part)
@@ -53,10 +66,12 @@ class SuperNet(AutoMSFNet):
             self.encoder.eval()
         return self
 
-    def mixtures(self) -> Iterator[tuple[Edge, MixedOp]]:
+    def mixtures(self) -> Iterator[tuple[Edge, Mixture]]:
         """All 31 edges: for each cell the outer ones, then the inner ones."""
-        for edge in edges():
-            yield edge, getattr(self.cells[edge.cell - 1], edge.kind)[edge.number]
+        for number, cell in enumerate(self.cells, 1):
+            for kind in ("outer", "inner"):
+                for place, mixture in enumerate(getattr(cell, kind)):
+                    yield Edge(number, kind, place), mixture
 
     def alphas(self) -> list[nn.Parameter]:
         """The architecture parameters, one tensor an edge, in the order of `mixtures`."""
@@ -95,4 +110,6 @@ def build_supernet(space: SpaceConfig, encoder_weights: str | None = None) -> Su
 
 def _nothing(topology: Topology) -> Genotype:
     """A genotype that connects nothing and costs nothing."""
-    return Genotype.choose(lambda edge: "none", topology)
+    assert "none" in operations.names()
+    cells = tuple(CellGenotype(("none",) * len(LEVELS), ("none",) * inner) for inner in INNER_EDGES)
+    return Genotype(cells, topology)

@@ -15,7 +15,7 @@ from data.image_io import write_png
 from evaluation.map_files import read_map
 from utils.errors import exit_on_user_error
 
-QUICK = ["--resamples", "100", "--pictures", "1", "--workers", "1"]
+QUICK = ["--resamples", "100", "--images", "1", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_same_call_writes_the_same_bytes(out, bench, tmp_path):
 
 def test_one_method_alone(bench, tmp_path, capsys):
     arguments = ["--data", f"mine={bench / 'data'}", "--maps", f"good={bench / 'good'}", "--out", str(tmp_path)]
-    assert evaluate.main([*arguments, "--resamples", "0", "--pictures", "0", "--workers", "1"]) == 0
+    assert evaluate.main([*arguments, "--resamples", "0", "--images", "0", "--workers", "1"]) == 0
     assert not (tmp_path / "comparisons.csv").exists()
     assert not (tmp_path / "sheets").exists()
     assert (tmp_path / "index.html").exists()
@@ -157,12 +157,13 @@ def test_bad_names(arguments, told, capsys):
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--workers=0", "--resamples=-1", "--pictures=some"])
+@pytest.mark.parametrize("option", ["--workers=0", "--resamples=-1", "--images=some"])
 def test_bad_numbers(option, capsys):
     with pytest.raises(SystemExit) as left:
         evaluate.main(["--data", "A=.", "--maps", "m=.", option])
     assert left.value.code == 2
-    assert "is not a whole number from" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {option.partition('=')[0]}: ") and error.count("\n") == 1
 
 
 def test_as_a_program(root, bench, tmp_path):
@@ -178,4 +179,28 @@ def test_as_a_program(root, bench, tmp_path):
 def test_rank_by_another_measure(bench, tmp_path):
     arguments = ["--data", f"A={bench / 'data'}", "--maps", f"m={bench / 'good'}", "--out", str(tmp_path)]
     assert evaluate.main([*arguments, *QUICK, "--rank-by", "mae"]) == 0
-    assert "worst pictures by MAE" in (tmp_path / "index.html").read_text()
+    assert "worst images by MAE" in (tmp_path / "index.html").read_text()
+
+
+def test_earlier_spellings_still_work(bench, tmp_path, capsys):
+    arguments = ["--data", f"A={bench / 'data'}", "--maps", f"m={bench / 'good'}", "--out", str(tmp_path)]
+    assert evaluate.main([*arguments, "--rank_by", "mae", "--pictures", "0", "--resamples", "0", "--workers", "1"]) == 0
+    assert "notice: --rank_by is now written --rank-by" in capsys.readouterr().err
+
+
+def test_help_and_scoring_import_no_torch(root, bench, tmp_path):
+    code = (
+        "import runpy, sys; sys.argv = ['evaluate.py', *sys.argv[1:]]\n"
+        "try: runpy.run_path('evaluate.py', run_name='__main__')\n"
+        "except SystemExit as left: print(left.code, *[m for m in ('torch', 'matplotlib', 'cv2') if m in sys.modules])"
+    )
+
+    def imported(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()[-1]
+
+    scored = ["--data", f"A={bench / 'data'}", "--maps", f"m={bench / 'good'}", "--out", str(tmp_path), *QUICK]
+    assert imported("--help") == "0"
+    assert imported(*scored) == "0 matplotlib cv2"

@@ -83,7 +83,7 @@ def test_a_run_can_be_watched(finished):
     names = {
         "loss/total", "loss/bce", "loss/iou", "loss/polish", "rate/encoder", "rate/rest", "train/gradient_norm",
         "train/update_norm", "train/images_per_s", "train/memory_mib", "train/epoch", "validation/mae",
-        "validation/wfm", "validation/maxfm",
+        "validation/wfm", "validation/maxf",
     }  # fmt: skip
     assert set(board.Tags()["scalars"]) == names
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -24,7 +24,7 @@ Curves = dict[str, NDArray[np.float64]]
 
 PANELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "loss": ("loss, its terms weighted", ("loss/total", "loss/bce", "loss/iou", "loss/polish")),
-    "scores": ("held-out part: F", ("validation/wfm", "validation/maxfm")),
+    "scores": ("held-out part: F", ("validation/wfm", "validation/maxf")),
     "error": ("held-out part: MAE", ("validation/mae",)),
     "rates": ("learning rate", ("rate/rest", "rate/encoder")),
     "norms": ("norm of gradient and update", ("train/gradient_norm", "train/update_norm")),

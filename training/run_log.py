@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from evaluation.measures import renamed
 from utils.errors import UserError
 from utils.files import replace_text
 
@@ -97,7 +98,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            entries.append(json.loads(line))
+            entries.append(renamed(json.loads(line)))
         except json.JSONDecodeError:
             continue
     return entries

@@ -1,28 +1,21 @@
 """Scores of a network on held-out pictures, at the network's own resolution: what training chooses by."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
-import py_sod_metrics as sod
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from data.datasets import Batch, SaliencyDataset, SampleKey, collate
 from data.transforms import MEAN, STD
+from evaluation.metrics import ScoredMap, score_batch, summarise
 from net.auto_msfnet import AutoMSFNet
 from utils.device import autocast
 from utils.distributed import Processes
 
-
-class PictureScores(NamedTuple):
-    """Measures of one map: the index of its picture, MAE, weighted F, F at the thresholds 255..0 (256,)."""
-
-    picture: int
-    mae: float
-    wfm: float
-    curve: NDArray[np.float64]
+MEASURES = ("mae", "wfm", "maxf")
+"""Keys of `evaluation.measures` that a validation computes."""
 
 
 @torch.inference_mode()
@@ -44,39 +37,19 @@ def validate(
             depend on how many processes there are.
 
     Returns:
-        mae, wfm (weighted F), maxfm (maximal F of the mean curve), computed from 8-bit maps.
+        mae, wfm (weighted F), maxf (maximal F of the mean curve), computed from 8-bit maps.
     """
     network.eval()
-    scores: list[PictureScores] = []
+    scored: list[tuple[int, ScoredMap]] = []
     for batch in batches:
         with autocast(device, precision):
             logits = network(batch.image.to(device, non_blocking=True)).p1
         maps, masks = _to_bytes(torch.sigmoid(logits.float())), _to_bytes(batch.mask)
-        scores += map(score, batch.index.tolist(), maps, masks)
+        places = batch.index.tolist()
+        scored += zip(places, score_batch(maps, masks, map(str, places), MEASURES), strict=True)
     if processes is not None:
-        scores = [one for share in processes.gather(scores) for one in share]
-    scores.sort(key=lambda one: one.picture)
-    return {
-        "mae": float(np.mean([one.mae for one in scores])),
-        "wfm": float(np.mean([one.wfm for one in scores])),
-        "maxfm": float(np.mean([one.curve for one in scores], axis=0).max()),
-    }
-
-
-def score(picture: int, predicted: NDArray[np.uint8], true: NDArray[np.uint8]) -> PictureScores:
-    """Scores of one map.
-
-    Shapes:
-        predicted, true: (S, S), 0..255.
-    """
-    handler = sod.FmeasureHandler(with_adaptive=False, with_dynamic=True, beta=0.3)
-    mae, weighted, curve = sod.MAE(), sod.WeightedFmeasure(), sod.FmeasureV2(metric_handlers={"fm": handler})
-    for measure in (mae, weighted, curve):
-        measure.step(predicted, true)
-    return PictureScores(
-        picture, float(mae.get_results()["mae"]), float(weighted.get_results()["wfm"]),
-        curve.get_results()["fm"]["dynamic"],
-    )  # fmt: skip
+        scored = [one for share in processes.gather(scored) for one in share]
+    return summarise([one for _, one in sorted(scored, key=lambda one: one[0])])
 
 
 @torch.inference_mode()

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from evaluation.comparison import CORRECTION, Comparison, signed, small
+from evaluation.measures import label, lower_is_better
 from evaluation.methods import Evaluated
-from evaluation.metrics import BOUNDARY_NOTE, KEYS, LABELS, LOWER_IS_BETTER
+from evaluation.metrics import BOUNDARY_NOTE
 from evaluation.report.curves import draw_curves
 from evaluation.report.figures import inline_svg
 from evaluation.report.html import render
@@ -62,15 +63,16 @@ def write_page(
     """
     chosen = choose(evaluated, pictures, rank_by)
     shown = list(_within(budget, _encoded(evaluated, chosen)))
+    keys = evaluated[0].table().keys
     values = {
         "sections": [_section(place, each) for place, each in enumerate(evaluated)],
         "comparisons": comparisons,
         "correction": CORRECTION,
-        "keys": KEYS,
-        "labels": LABELS,
-        "lower": LOWER_IS_BETTER,
+        "keys": keys,
+        "labels": {key: label(key) for key in keys},
+        "lower": {key for key in keys if lower_is_better(key)},
         "kinds": KINDS,
-        "rank_by": typeset(LABELS[rank_by]),
+        "rank_by": typeset(label(rank_by)),
         "library": f"pysodmetrics {version('pysodmetrics')}",
         "notes": [
             *([source_note()] if any(benchmark_of(each.data_set.name) for each in evaluated) else []),
@@ -80,8 +82,8 @@ def write_page(
         "total": sum(len(each.data_set.pairs) for each in evaluated),
         "viewer": {
             "dataSets": _viewer(evaluated, shown),
-            "keys": KEYS,
-            "labels": {key: typeset(LABELS[key]) for key in KEYS},
+            "keys": keys,
+            "labels": {key: typeset(label(key)) for key in keys},
             "kinds": KINDS,
         },
         "script": _SCRIPT.read_text(encoding="utf-8"),
@@ -134,7 +136,7 @@ def _encoded(evaluated: Sequence[Evaluated], chosen: Sequence[Choice]) -> Iterat
                     _data_uri(pictures[f"map {method}"], ".webp", cv2.IMWRITE_WEBP_QUALITY, 80)
                     for method in each.scores
                 ],
-                "scores": [[getattr(row.measures, key) for key in KEYS] for row in rows],
+                "scores": [list(row.measures.values()) for row in rows],
             },
         )
 

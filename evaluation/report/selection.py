@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.measures import label, lower_is_better
 from evaluation.methods import Evaluated
-from evaluation.metrics import LABELS, LOWER_IS_BETTER
 from evaluation.pysod import Array
 
 RANKED_BY = "sm"
@@ -35,8 +35,8 @@ class Selection:
     def rule(self, kind: str) -> str:
         """How the pictures of a kind were chosen, for a caption."""
         if kind == "disagreement":
-            return f"largest difference between two methods in {LABELS[self.key]}"
-        return f"{kind} by {LABELS[self.key]}, mean of the methods"
+            return f"largest difference between two methods in {label(self.key)}"
+        return f"{kind} by {label(self.key)}, mean of the methods"
 
 
 def select(evaluated: Evaluated, count: int, key: str = RANKED_BY) -> Selection:
@@ -47,7 +47,7 @@ def select(evaluated: Evaluated, count: int, key: str = RANKED_BY) -> Selection:
     """
     scores = picture_scores(evaluated, key)  # (M, N)
     mean, gap = scores.mean(axis=0), np.ptp(scores, axis=0)
-    order = np.argsort(mean if key in LOWER_IS_BETTER else -mean, kind="stable")  # best first
+    order = np.argsort(mean if lower_is_better(key) else -mean, kind="stable")  # best first
     middle = max(0, (len(order) - count) // 2)
     chosen = {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
     if len(scores) > 1:
@@ -57,4 +57,4 @@ def select(evaluated: Evaluated, count: int, key: str = RANKED_BY) -> Selection:
 
 def picture_scores(evaluated: Evaluated, key: str) -> Array:
     """(M, N): a measure of every method's map of every picture."""
-    return np.array([[getattr(row.measures, key) for row in scores.rows] for scores in evaluated.scores.values()])
+    return np.array([[row.measures[key] for row in scores.rows] for scores in evaluated.scores.values()])

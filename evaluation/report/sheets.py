@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from data.image_io import read_image, read_mask
 from evaluation.map_files import read_map
+from evaluation.measures import label
 from evaluation.methods import Evaluated
-from evaluation.metrics import LABELS
 from evaluation.report.figures import styled
 from evaluation.tables.scores import short
 
@@ -79,8 +79,8 @@ def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 def _captions(evaluated: Evaluated, place: int, key: str) -> list[str]:
     """What stands below each tile: the picture's name, nothing, then every method's score."""
-    name = LABELS[key].split(" (")[0]
-    scores = [getattr(known.rows[place].measures, key) for known in evaluated.scores.values()]
+    name = label(key).split(" (")[0]
+    scores = [known.rows[place].measures[key] for known in evaluated.scores.values()]
     return [_shortened(evaluated.data_set.pairs[place].name), "", *(f"{name} {short(score)}" for score in scores)]
 
 

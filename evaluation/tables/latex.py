@@ -5,7 +5,7 @@ They stand across both columns of a page, and are shrunk where they are wider th
 
 from collections.abc import Iterable, Sequence
 
-from evaluation.metrics import KEYS, LABELS, LOWER_IS_BETTER
+from evaluation.measures import label, lower_is_better
 from evaluation.tables.scores import ScoreTable, TableRow, printed_cells, short
 from evaluation.tables.writer import MIDRULE, latex_escape, latex_row
 from evaluation.tables.writer import latex as tabular
@@ -34,7 +34,7 @@ _PAPER = (
 
 
 def latex(tables: Sequence[ScoreTable]) -> str:
-    """One table in the manner of Table 1 over all data sets, then one of each data set with every measure
+    """One table in the manner of Table 1 over all datasets, then one of each dataset with every measure
     and its intervals.
 
     The captions name the variant behind every symbol. The best measured value of a column is bold.
@@ -65,23 +65,23 @@ def _overview(tables: Sequence[ScoreTable]) -> str:
 
 
 def _full(table: ScoreTable) -> str:
-    cells = _by_method(table, KEYS)
+    cells = _by_method(table, table.keys)
     measured, paper = (
-        [line for row in table.rows if row.measured == kind for line in _lines(row, cells[row.method])]
+        [line for row in table.rows if row.measured == kind for line in _lines(row, table.keys, cells[row.method])]
         for kind in (True, False)
     )
-    head = [latex_row(["Method", *(_head(key) for key in KEYS)])]
+    head = [latex_row(["Method", *(_head(key) for key in table.keys)])]
     bounds = " Small: 95\\,\\% intervals." if any(row.intervals for row in table.rows) else ""
-    caption = f"{latex_escape(table.data_set)}, {table.count} maps. {_legend(KEYS)}{bounds}{_remarks([table])}"
-    return _frame("l" + "r" * len(KEYS), head, [*measured, *([MIDRULE, *paper] if paper else [])], caption)
+    caption = f"{latex_escape(table.data_set)}, {table.count} maps. {_legend(table.keys)}{bounds}{_remarks([table])}"
+    return _frame("l" + "r" * len(table.keys), head, [*measured, *([MIDRULE, *paper] if paper else [])], caption)
 
 
-def _lines(row: TableRow, cells: Sequence[str]) -> list[str]:
+def _lines(row: TableRow, keys: Sequence[str], cells: Sequence[str]) -> list[str]:
     """A method's line, and one with its intervals if it has them."""
     lines = [latex_row([latex_escape(row.method), *cells])]
     if row.intervals:
         bounds = (
-            rf"\scriptsize {'--'.join(map(short, row.intervals[key]))}" if key in row.intervals else "" for key in KEYS
+            rf"\scriptsize {'--'.join(map(short, row.intervals[key]))}" if key in row.intervals else "" for key in keys
         )
         lines.append(latex_row(["", *bounds]))
     return lines
@@ -98,13 +98,18 @@ def _by_method(table: ScoreTable, keys: Sequence[str]) -> dict[str, list[str]]:
     return {row.method: line for row, line in zip(table.rows, known, strict=True)}
 
 
+def _symbol(key: str) -> str:
+    """The measure in mathematics; a registered one by its name."""
+    return _SYMBOLS.get(key, rf"\mathrm{{{latex_escape(key)}}}")
+
+
 def _head(key: str) -> str:
-    return rf"${_SYMBOLS[key]}\{'downarrow' if key in LOWER_IS_BETTER else 'uparrow'}$"
+    return rf"${_symbol(key)}\{'downarrow' if lower_is_better(key) else 'uparrow'}$"
 
 
 def _legend(keys: Iterable[str]) -> str:
     """Which variant each symbol stands for."""
-    text = "; ".join(f"${_SYMBOLS[key]}$: {latex_escape(LABELS[key])}" for key in keys)
+    text = "; ".join(f"${_symbol(key)}$: {latex_escape(label(key))}" for key in keys)
     return text.replace(r"beta\textasciicircum{}2", r"$\beta^2$").replace("alpha=", r"$\alpha$=") + "."
 
 

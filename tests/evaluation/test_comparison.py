@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from evaluation.comparison import Comparison, compare, comparison_csv, comparison_markdown, corrected, signed, small
-from evaluation.metrics import KEYS, score_maps
+from evaluation.measures import KEYS
+from evaluation.scoring import score_maps
 from evaluation.statistics import resample
 from tests.scored import bench_pairs
 
@@ -30,7 +31,9 @@ def test_every_pair_and_measure_is_compared(bench):
     ]
     better = next(c for c in found if c.key == "adpf")
     assert better.low <= better.difference <= better.high
-    assert better.difference == pytest.approx(scores["good"].measures.adpf - scores["poor"].measures.adpf, abs=1e-5)
+    assert better.difference == pytest.approx(
+        scores["good"].measures["adpf"] - scores["poor"].measures["adpf"], abs=1e-5
+    )
     assert better.low > 0 and better.p < 0.05
     same = [c for c in found if c.second == "again" and c.first == "good"]
     assert all(c.difference == c.low == c.high == 0 and c.p == 1 for c in same)

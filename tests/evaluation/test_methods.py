@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from data.layouts import find_pairs
+from evaluation.measures import KEYS
 from evaluation.methods import Problems, evaluate, gather
-from evaluation.metrics import KEYS
 from utils.errors import UserError
 
 
@@ -54,10 +54,10 @@ def test_scores_intervals_and_comparisons(bench):
     assert list(evaluated.scores) == ["good", "poor"]
     assert set(evaluated.intervals["good"]) == set(KEYS)
     low, high = evaluated.intervals["good"]["adpf"]
-    assert low < evaluated.scores["good"].measures.adpf < high
+    assert low < evaluated.scores["good"].measures["adpf"] < high
     assert [comparison.key for comparison in comparisons] == list(KEYS)
     row = evaluated.table().rows[0]
-    assert (row.method, row.values["mae"]) == ("good", evaluated.scores["good"].measures.mae)
+    assert (row.method, row.values["mae"]) == ("good", evaluated.scores["good"].measures["mae"])
 
 
 def test_without_resampling_there_are_no_intervals(bench):

@@ -6,7 +6,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.metrics import KEYS, Curves, DatasetScores, Measures, PairScores
+from evaluation.measures import KEYS
+from evaluation.metrics import Curves, DatasetScores, PairScores
 from evaluation.statistics import holm, resample, swap_test
 from utils.errors import UserError
 
@@ -15,7 +16,7 @@ MAE, MAXF, ADPF = (KEYS.index(key) for key in ("mae", "maxf", "adpf"))
 
 def data_set(values, curves=None):
     """Scores of which every measure of map i is `values[i]`; the curves may be given, (N, 256)."""
-    rows = tuple(PairScores(f"{i}", Measures(**dict.fromkeys(KEYS, float(v))), 255) for i, v in enumerate(values))
+    rows = tuple(PairScores(f"{i}", dict.fromkeys(KEYS, float(v)), 255) for i, v in enumerate(values))
     curves = np.repeat(np.asarray(values)[:, None], 256, axis=1) if curves is None else curves
     curves = curves.astype(np.float32)
     return DatasetScores(rows[0].measures, Curves(*np.zeros((4, 256))), rows, curves, curves)
@@ -64,7 +65,7 @@ def test_difference_of_two_is_the_bootstrap_of_the_differences():
 
 
 def test_one_picture_has_no_interval():
-    with pytest.raises(UserError, match="at least two pictures, there is 1"):
+    with pytest.raises(UserError, match="at least two images, there is 1"):
         resample(data_set([0.5]))
 
 

@@ -41,7 +41,7 @@ def test_scores_are_the_librarys_over_all_pictures(pictures):
     )
     assert scores["mae"] == pytest.approx(mae.get_results()["mae"])
     assert scores["wfm"] == pytest.approx(weighted.get_results()["wfm"])
-    assert scores["maxfm"] == pytest.approx(curve.get_results()["fm"]["dynamic"].max())
+    assert scores["maxf"] == pytest.approx(curve.get_results()["fm"]["dynamic"].max())
 
 
 def test_the_order_changes_nothing(pictures):

@@ -72,7 +72,7 @@ def test_pictures_are_those_of_the_data_set(page, evaluated):
     assert kind == "data:image/webp"
     found = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), 0)
     assert np.abs(found.astype(int) - mask).mean() < 6
-    assert picture["scores"][1][0] == each.scores["poor"].rows[place].measures.mae
+    assert picture["scores"][1][0] == each.scores["poor"].rows[place].measures["mae"]
 
 
 def test_the_budget_limits_the_pictures_and_the_page_says_so(evaluated, tmp_path):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from data.image_io import read_image, write_png
+from evaluation.measures import KEYS
 from evaluation.methods import Evaluated, evaluate, gather
-from evaluation.metrics import KEYS, Measures, PairScores
+from evaluation.metrics import PairScores
 from evaluation.report.figures import rendered
 from evaluation.report.selection import picture_scores, select
 from evaluation.report.sheets import draw_sheet, shrink, tiles
@@ -18,9 +19,7 @@ from tests.scored import write_bench
 def scored(**methods):
     """Only what a selection looks at: every measure of picture i is the given value."""
     known = {
-        name: SimpleNamespace(
-            rows=[PairScores(f"{i}", Measures(**dict.fromkeys(KEYS, v)), 255) for i, v in enumerate(vs)]
-        )
+        name: SimpleNamespace(rows=[PairScores(f"{i}", dict.fromkeys(KEYS, v), 255) for i, v in enumerate(vs)])
         for name, vs in methods.items()
     }
     return Evaluated(None, known)
@@ -83,7 +82,7 @@ def test_sheet_is_a_grid_with_scores_below(evaluated):
     grid = np.array(sheet.axes).reshape(2, 4)
     assert [axes.get_title() for axes in grid[0]] == ["photograph", "mask", "good", "poor"]
     assert grid[1, 0].get_xlabel() == evaluated.data_set.pairs[2].name
-    value = evaluated.scores["poor"].rows[2].measures.sm
+    value = evaluated.scores["poor"].rows[2].measures["sm"]
     assert grid[1, 3].get_xlabel() == "S " + f"{value:.3f}"[1:]
     assert sheet.get_suptitle() == "A: worst by S"
     assert rendered(sheet, "pdf").startswith(b"%PDF")

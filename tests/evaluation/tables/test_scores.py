@@ -8,14 +8,14 @@ import subprocess
 
 import pytest
 
-from evaluation.metrics import KEYS, Measures
+from evaluation.measures import KEYS
 from evaluation.table1 import benchmark_of, paper_rows, table1
 from evaluation.tables.latex import latex
 from evaluation.tables.scores import aligned, comma_separated, markdown, score_table, short
 from evaluation.tables.writer import latex_escape
 
-GOOD = Measures(*(0.05, *(0.9 + i / 1000 for i in range(9))))
-POOR = Measures(*(0.25, *(0.3 + i / 1000 for i in range(9))))
+GOOD = dict(zip(KEYS, (0.05, *(0.9 + i / 1000 for i in range(9))), strict=True))
+POOR = dict(zip(KEYS, (0.25, *(0.3 + i / 1000 for i in range(9))), strict=True))
 BOUNDS = {"lite": {"mae": (0.04, 0.06)}}
 
 
@@ -67,7 +67,7 @@ def test_benchmark_of(name, benchmark):
 def test_measured_rows_come_first_and_part_of_a_benchmark_is_told(table):
     assert [row.measured for row in table.rows[:3]] == [True, True, False]
     assert table.rows[3].method == "Auto-MSFNet, ResNet-50 (Table 1)"
-    assert table.notes == ("Measured on 250 of the 1000 pictures of ECSSD; the rows of Table 1 are of all of them.",)
+    assert table.notes == ("Measured on 250 of the 1000 images of ECSSD; the rows of Table 1 are of all of them.",)
     assert score_table("ECSSD", 1000, {"lite": GOOD}).notes == ()
     assert "slip of copying" in score_table("HKU-IS", 4447, {"lite": GOOD}).notes[0]
 
@@ -92,7 +92,7 @@ def test_markdown(table):
 
 
 def test_best_is_judged_as_printed_and_only_where_there_is_a_choice():
-    close = score_table("mine", 9, {"a": GOOD, "b": Measures(*(value + 1e-5 for value in vars(GOOD).values()))})
+    close = score_table("mine", 9, {"a": GOOD, "b": {key: value + 1e-5 for key, value in GOOD.items()}})
     assert markdown([close]).count("**.050**") == 2
     assert "**" not in markdown([score_table("mine", 9, {"a": GOOD})])
 
@@ -102,7 +102,7 @@ def test_aligned_columns_stand_under_each_other(table):
     lines = blocks[0].splitlines()
     assert lines[0].split() == ["ECSSD-250", "(250", "maps)", *KEYS]
     assert len({len(line) for line in lines}) == 1
-    assert lines[1].split() == ["lite", *(short(value) for value in vars(GOOD).values())]
+    assert lines[1].split() == ["lite", *(short(value) for value in GOOD.values())]
     paper = next(line for line in lines if line.startswith("Auto-MSFNet, ResNet-50 (Table 1)"))
     for key, value in {"mae": ".033", "wfm": ".916", "adpf": ".929", "adpe": ".954"}.items():
         end = lines[0].index(key) + len(key)
@@ -122,7 +122,7 @@ def test_latex_is_booktabs_with_even_rows(table):
     assert r"poor\_one & " in text and r"\textbf{.050}" in text
     assert r"$F_\beta^\omega$: weighted F ($\beta^2$=1)" in text
     assert r"\cmidrule(lr){6-9}" in text
-    assert "250 of the 1000 pictures" in text
+    assert "250 of the 1000 images" in text
     assert text.count("as printed in the Auto-MSFNet paper") == 2  # the overview and ECSSD-250, not `mine`
     assert r" & \scriptsize .040--.060 &  &" in text
     assert r"Auto-MSFNet, VGG-16 (Table 1) & .036 & -- & .910 & .924 &" in text
@@ -147,7 +147,7 @@ def test_latex_escapes():
 
 def test_csv_has_all_digits_and_says_what_was_measured(table):
     rows = list(csv.DictReader(io.StringIO(comma_separated([table]))))
-    assert rows[0]["msiou"] == repr(GOOD.msiou)
+    assert rows[0]["msiou"] == repr(GOOD["msiou"])
     assert (rows[0]["source"], rows[0]["maps"], rows[0]["mae_low"], rows[0]["mae_high"]) == (
         "measured",
         "250",

@@ -105,7 +105,7 @@ def scores_of(photographs, engine, precision, calibration=()):
     predictor = Predictor.from_loaded(load_network("lite"), torch.device("cpu"), precision, None, engine, calibration)
     scored = [score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask)) for pair in photographs]
     curve = sum(one.curves[2] for one in scored) / len(scored)  # F by threshold
-    return sum(one.row.measures.mae for one in scored) / len(scored), max(curve)
+    return sum(one.row.measures["mae"] for one in scored) / len(scored), max(curve)
 
 
 @pytest.fixture(scope="module")
