@@ -32,7 +32,6 @@ from nas.watch import EpochProgress, EpochRecord, chosen_record, collapse, discr
 from net.architect import Architect, only
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.cpu_kernels import accelerate
-from net.genotype import Genotype
 from net.losses import saliency_loss
 from net.mixture import check_space
 from net.settings import NetworkConfig, alphas_rest, relaxation
@@ -56,6 +55,7 @@ from utils.distributed import Processes, join
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
 from utils.plugins import run_files
+from utils.settings import in_group
 
 OutputWeights = tuple[float, float, float]  # of P1, P2, P3
 FORMAT = "auto-msfnet-search/2"  # of last.pt
@@ -150,7 +150,8 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
             )
         precision = "fp32"
     processes.say(banner(device, precision))
-    check_space(config.space.operations, config.space.channels, config.space.partial)
+    with in_group("space"):
+        check_space(config.space.operations, config.space.channels, config.space.partial)
     halves = _halves(config, processes)
     seed_everything(config.seed)
     weights = None if config.encoder_weights == "none" else config.encoder_weights
@@ -337,9 +338,8 @@ def finish(search: Search) -> None:
     config, history = search.config, search.history
     path = config.out / "genotype.json"
     chosen = chosen_record(history, search.progress.stopped)
-    searched = Genotype.from_json(chosen.genotype)
-    notes = {**provenance(search), "epoch": chosen.epoch, **searched.provenance}
-    replace_text(path, Genotype(searched.cells, searched.topology, notes).to_json())
+    notes = {**provenance(search), "epoch": chosen.epoch, **chosen.genotype.provenance}
+    replace_text(path, replace(chosen.genotype, provenance=notes).to_json())
     write_page(config.out / "search.html", history, chosen, config, search.halves.images)
     assert search.log is not None
     search.log.close()
@@ -383,7 +383,7 @@ def save(search: Search) -> None:
         "optimizer": search.optimizer.state_dict(),
         "alpha_optimizer": search.architect.optimizer.state_dict(),
         "progress": asdict(search.progress),
-        "history": [asdict(record) for record in search.history],
+        "history": [record.to_plain() for record in search.history],
         "random": randoms,
     }
     processes.together(lambda: save_newest(search.config.out, state) if processes.first else None)
@@ -414,7 +414,7 @@ def restore(
     set_random_state(state["random"][processes.rank])
     for name, value in state["progress"].items():
         setattr(progress, name, value)
-    history += [EpochRecord(**record) for record in state["history"]]
+    history += [EpochRecord.from_plain(record) for record in state["history"]]
 
 
 if __name__ == "__main__":

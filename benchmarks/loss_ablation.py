@@ -3,18 +3,18 @@
     python benchmarks/loss_ablation.py --train DUTS-TR --data ECSSD-250=DIR DUTS-TE-500=DIR PASCAL-S-100=DIR \\
         --encoder-weights FILE
 
-Every run is `train.py` on the same 1,000 pictures of the training set, 160 pixels, 5 epochs, no picture held out, so
-that the last weights are scored and none are chosen. Seeds change initial weights, order and augmentation. `test.py`
-scores each run on the parts named by --data and on 500 other pictures of the training set, `choice`: where a variant
-is chosen, it is chosen there, not on the benchmarks.
+Every run is `train.py` on the same 1,000 images of the training set, 160 pixels, 5 epochs, no image held out, so that
+the last weights are scored and none are chosen. Seeds change initial weights, order and augmentation. `test.py` scores
+each run on the parts named by --data and on 500 other images of the training set, `choice`: where a variant is chosen,
+it is chosen there, not on the benchmarks.
 
-It can be stopped at any time and goes on with the same command: a run that is done is skipped, a half-done one goes
-on where it was. Writes loss_ablation.md and loss_ablation.png beside this file; the last line printed is JSON.
+It can be stopped at any time; the same command resumes. A run is recognised by the content of its settings, weights
+and data (training/run_group.py). Writes loss_ablation.md and loss_ablation.png to runs/benchmarks/, or beside this file
+with --update-docs; the last line printed is JSON.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tables import UPDATE_HELP, table_folder
 from data.layouts import Pair, find_pairs
+from training.run_group import Run, RunGroup, file_content, training_run
 from utils.config import named_folders
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text, write_beside
@@ -65,7 +67,7 @@ Scores = dict[tuple[str, int], dict[str, dict[str, float]]]
 class Budget:
     """What every run gets."""
 
-    pictures: int
+    images: int
     size: int
     epochs: int
     batch: int
@@ -74,17 +76,17 @@ class Budget:
 def main() -> int:
     """Trains and scores what is missing, then writes table and plot."""
     options = parse()
-    budget = Budget(options.pictures, options.size, options.epochs, options.batch)
+    budget = Budget(options.images, options.size, options.epochs, options.batch)
     sets = named_folders(options.data, "--data")
-    options.out.mkdir(parents=True, exist_ok=True)
-    listed, choice = draw_pictures(options.train, budget.pictures, options.choice, options.out)
+    listed, choice = draw_images(options.train, budget.images, options.choice, options.out)
+    group = RunGroup(options.out / "runs")
     runs = [(variant, seed) for seed in range(options.seeds) for variant in options.variants]
     scores: Scores = {}
     for variant, seed in tqdm(runs, disable=None):
-        folder = options.out / f"{variant}-{seed}"
-        train(folder, VARIANTS[variant], seed, options, budget, listed)
-        scores[variant, seed] = score(folder, {**sets, CHOICE: choice}, options.device)
-    report(options.variants, [*sets, CHOICE], scores, options.table, budget)
+        folder = group.complete(training(variant, seed, options, budget, listed))
+        scores[variant, seed] = score(group, folder, {**sets, CHOICE: choice}, options.device)
+    table = table_folder(options.update_docs) / "loss_ablation.md"
+    report(options.variants, [*sets, CHOICE], scores, table, budget)
     return 0
 
 
@@ -92,34 +94,34 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--train", type=Path, required=True, help="pictures and masks to train on, such as DUTS-TR")
+    add("--train", type=Path, required=True, help="images and masks to train on, such as DUTS-TR")
     add("--data", nargs="+", required=True, metavar="NAME=DIR", help="what to score on")
-    add("--encoder-weights", default="imagenet", help="as train.py's --encoder_weights")
+    add("--encoder-weights", default="imagenet", help="as train.py's --encoder-weights")
     add("--config", type=Path, default=ROOT / "configs" / "lite.yaml", help="recipe of everything but the loss")
     add("--variants", nargs="+", choices=VARIANTS, default=FOUR)
     add("--seeds", type=int, default=3)
-    add("--pictures", type=int, default=1000, help="to train on")
-    add("--choice", type=int, default=500, help="other pictures of the training set, to choose on")
+    add("--images", "--pictures", type=int, default=1000, help="to train on")
+    add("--choice", type=int, default=500, help="other images of the training set, to choose on")
     add("--size", type=int, default=160)
     add("--epochs", type=int, default=5)
     add("--batch", type=int, default=16)
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     add("--out", type=Path, default=Path("runs/loss_ablation"), help="folder of the runs")
-    add("--table", type=Path, default=Path(__file__).with_suffix(".md"), help="the plot goes beside it")
+    add("--update-docs", action="store_true", help=UPDATE_HELP)
     return parser.parse_args()
 
 
-def draw_pictures(root: Path, train: int, choice: int, out: Path) -> tuple[Path, Path]:
-    """The list of pictures to train on, and a folder of links to those to choose on: fixed by the names alone.
+def draw_images(root: Path, train: int, choice: int, out: Path) -> tuple[Path, Path]:
+    """The list of images to train on, and a folder of links to those to choose on: fixed by the names alone.
 
     Raises:
-        UserError: the data set has too few pictures.
+        UserError: the dataset has too few images.
     """
     pairs = find_pairs(root)
     if len(pairs) < train + choice:
         raise UserError(
-            f"{root}: {len(pairs)} pictures, {train} to train on and {choice} to choose on are needed. "
-            f"Lower --pictures or --choice."
+            f"{root}: {len(pairs)} images, {train} to train on and {choice} to choose on are needed. Lower --images or "
+            f"--choice."
         )
     order = [pairs[index] for index in np.random.default_rng(0).permutation(len(pairs))[: train + choice]]
     names = sorted(pair.name for pair in order[:train])
@@ -138,47 +140,28 @@ def link(pair: Pair, folder: Path) -> None:
         target.symlink_to(source.resolve())
 
 
-def train(folder: Path, variant: Variant, seed: int, options: argparse.Namespace, budget: Budget, listed: Path) -> None:
-    """One run of train.py, unless it is done already."""
-    if (folder / "trained").is_file():
-        return
-    run(
-        "train.py", "--config", options.config, "--data.root", options.train, "--data.list_file", listed,
-        "--data.held_out", 0, "--data.size", budget.size, "--data.stages", "[]", "--epochs", budget.epochs,
-        "--batch", budget.batch, "--encoder_weights", options.encoder_weights, "--device", options.device,
-        "--seed", seed, *variant.settings, "--out", folder, log=folder.with_suffix(".txt"),
-    )  # fmt: skip
-    replace_text(folder / "trained", "")
+def training(variant: str, seed: int, options: argparse.Namespace, budget: Budget, listed: Path) -> Run:
+    """The run of train.py with one loss and one seed."""
+    return training_run(f"{variant}-{seed}", [
+        "--config", options.config, "--data.root", options.train, "--data.list-file", listed, "--data.held-out", 0,
+        "--data.size", budget.size, "--data.stages", "[]", "--epochs", budget.epochs, "--batch", budget.batch,
+        "--encoder-weights", options.encoder_weights, "--device", options.device, "--seed", seed,
+        *VARIANTS[variant].settings,
+    ])  # fmt: skip
 
 
-def score(folder: Path, sets: dict[str, Path], device: str) -> dict[str, dict[str, float]]:
-    """Scores of one run on every set by test.py, unless they are there already."""
-    kept = folder / "scores.json"
-    if not kept.is_file():
-        data = [f"{name}={root}" for name, root in sets.items()]
-        run(
-            "test.py", "--weights", folder / "best.safetensors", "--data", *data, "--device", device,
-            "--out", folder / "test", log=folder.with_suffix(".txt"),
-        )  # fmt: skip
-        jobs = json.loads((folder / "test" / "results.json").read_text(encoding="utf-8"))["jobs"]
-        replace_text(kept, json.dumps({job["name"]: job["scores"] for job in jobs}, indent=1) + "\n")
-    return json.loads(kept.read_text(encoding="utf-8"))
-
-
-def run(script: str, *arguments: object, log: Path) -> None:
-    """Runs a script of the project; what it says goes to the end of a log.
-
-    Raises:
-        UserError: if it fails.
-    """
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(command)}\n")
-        file.flush()
-        code = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        last = log.read_text(encoding="utf-8").strip().splitlines()[-1]
-        raise UserError(f"{script} ended with code {code} ({last}). The log is {log}; the same command goes on.")
+def score(group: RunGroup, folder: Path, sets: dict[str, Path], device: str) -> dict[str, dict[str, float]]:
+    """Scores of a finished training on every dataset, by test.py."""
+    weights = folder / "best.safetensors"
+    data = [f"{name}={root}" for name, root in sets.items()]
+    content = {
+        "weights": file_content(weights), "device": device,
+        "data": {name: file_content(root) for name, root in sets.items()},
+    }  # fmt: skip
+    words = ("--weights", str(weights), "--data", *data, "--device", device)
+    tested = group.complete(Run(f"scores-{folder.name}", "test.py", words, content))
+    jobs = json.loads((tested / "results.json").read_text(encoding="utf-8"))["jobs"]
+    return {job["name"]: job["scores"] for job in jobs}
 
 
 def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: Path, budget: Budget) -> None:
@@ -187,9 +170,9 @@ def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: 
     lines = [
         "# What each term of the loss is worth",
         "",
-        f"`python benchmarks/loss_ablation.py`: lite network, {budget.pictures} pictures, {budget.size} pixels, "
+        f"`python benchmarks/loss_ablation.py`: lite network, {budget.images} images, {budget.size} pixels, "
         f"epochs: {budget.epochs}, seeds: {len(seeds)}. Mean over the seeds and, after ±, their standard deviation; in "
-        f"brackets the mean difference to the row above, seed by seed, and its standard error. `{CHOICE}`: pictures "
+        f"brackets the mean difference to the row above, seed by seed, and its standard error. `{CHOICE}`: images "
         f"of the training set that no run saw.",
         "",
         f"![Means and spread](./{table.with_suffix('.png').name})",

@@ -3,14 +3,16 @@
     python benchmarks/search.py                  ResNet-50, 128 channels, 256 pixels, batch 2
     python benchmarks/search.py --rounds 5       more turns
     python benchmarks/search.py --profile        where the time of a step goes, to search_profile.md
+    python benchmarks/search.py --update-docs    write the committed tables instead of those in runs/benchmarks/
 
 A step is a batch for the alphas and a batch for the weights. Variants, each in a process of its own, alternated:
-    plain      float32, every mixture computed operation by operation, both backward passes through everything: the
-               public DARTS code, first order
+    plain      float32 and contiguous, every mixture computed operation by operation, both backward passes through
+               everything: the public DARTS code, first order
     exact      what search.py does: the same sum without waste (net.mixture), the alphas' step without the gradients
                that it does not need (net.architect), bfloat16 and channels last where the CPU has bfloat16 units
     partial4   as exact, with a quarter of the channels through the candidates (PC-DARTS, K = 4)
-All have the same loss, optimizers and clipping. Last line: JSON.
+All have the same loss, optimizers and clipping of both gradients. Where the CPU has bfloat16 units, plain and ours thus
+differ in precision and memory layout as well. Last line: JSON.
 """
 
 import argparse
@@ -34,24 +36,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rates import convolution_rate, work_of
 from benchmarks.rounds import alternate
+from benchmarks.tables import UPDATE_HELP, table_folder
 from nas.settings import SearchConfig
 from net.architect import Architect, only
 from net.losses import saliency_loss
-from net.mixture import Mixture
+from net.mixture import MixedOp
 from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text
 
 STEPS = {"plain": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one that does not count
-TABLE = Path(__file__).with_suffix(".md")
 CPU = torch.device("cpu")
 BATCH, SIDE = 2, 256
 ROWS = 12  # kernels in a profile
 Batch = tuple[Tensor, Tensor]
 
 
-class PlainMixture(Mixture):
+class PlainMixture(MixedOp):
     """The definition: every operation on its own, then the sum."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,10 +66,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=2, help="how often the variants take turns")
     parser.add_argument("--profile", action="store_true", help="profile one step of each variant instead")
+    parser.add_argument("--update-docs", action="store_true", help=UPDATE_HELP)
     parser.add_argument("--one", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    folder = table_folder(options.update_docs)
     if options.profile:
-        profile_steps()
+        profile_steps(folder / "search_profile.md")
         return 0
     if options.one:
         print(json.dumps(measure(options.one)))
@@ -78,7 +82,7 @@ def main() -> int:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         results[variant].append(json.loads(done.stdout.splitlines()[-1]))
         print(f"{variant}: {results[variant][-1]}", flush=True)
-    report(results)
+    report(results, folder / "search.md")
     return 0
 
 
@@ -119,7 +123,7 @@ def prepare(variant: str) -> Callable[[], None]:
     return lambda: (plain_step if plain else our_step)(network, optimizer, architect, batches)
 
 
-def profile_steps() -> None:
+def profile_steps(table: Path) -> None:
     """Writes the kernels that take the most time of a step of each variant, and what the convolutions ask for."""
     precision = choose_precision("auto", CPU)
     lines = [
@@ -132,7 +136,7 @@ def profile_steps() -> None:
     for variant in STEPS:
         lines += ["", f"## {variant}", "", *profile_of(variant)]
     lines += ["", "## Convolutions joined", "", *joined()]
-    replace_text(TABLE.with_name("search_profile.md"), "\n".join(lines) + "\n")
+    replace_text(table, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
@@ -192,7 +196,8 @@ def plain_step(
 ) -> None:
     """The same as the public DARTS code has it: every backward pass gives every gradient."""
     architect.optimizer.zero_grad()
-    architect.loss(batches[1]).backward()
+    architect.validation_loss(batches[1]).backward()
+    nn.utils.clip_grad_norm_(network.alphas(), architect.config.clip)
     architect.optimizer.step()
     optimizer.zero_grad()
     architect.loss(batches[0]).backward()
@@ -200,15 +205,15 @@ def plain_step(
     optimizer.step()
 
 
-def report(results: dict[str, list[dict[str, float]]]) -> None:
+def report(results: dict[str, list[dict[str, float]]], table: Path) -> None:
     """Prints and writes the table; the last line is JSON."""
     precision = choose_precision("auto", CPU)
     lines = [
         "# A bilevel search step",
         "",
         f"`python benchmarks/search.py`; {banner(CPU, precision)}; ResNet-50, 128 channels, 11 operations, {SIDE} "
-        f"pixels, batch {BATCH}; medians over {len(results['plain'])} turns, spread in brackets. All but plain in "
-        f"{precision}.",
+        f"pixels, batch {BATCH}; medians over {len(results['plain'])} turns, spread in brackets. plain: "
+        f"float32, contiguous; the others: {precision}, channels last.",
         "",
         "| variant | seconds a step | against plain | peak memory, MiB | against plain |",
         "| --- | --- | --- | --- | --- |",
@@ -227,7 +232,7 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
         "partial4_speedup": round(speedup["partial4"], 3),
         "partial4_memory": round(memory["partial4"] / memory["plain"], 3),
     }
-    replace_text(TABLE, "\n".join(lines) + "\n")
+    replace_text(table, "\n".join(lines) + "\n")
     print("\n".join(lines))
     print(json.dumps(record))
 

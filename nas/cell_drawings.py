@@ -15,8 +15,9 @@ from matplotlib.path import Path as Route
 from matplotlib.patheffects import withStroke as Halo
 
 from evaluation.report.figures import styled
-from net.derive import operations_of
-from net.genotype import LEVELS, CellGenotype, Genotype
+from net.genotype import CellGenotype, Genotype, operations_of
+from net.settings import Topology
+from net.wiring import LEVELS, wiring_of
 
 NODE_COLOURS = {"E5": "#3b9e4f", "E4": "#3877b8", "E3": "#c8443c", "E2": "#e59a2f"}
 
@@ -46,7 +47,7 @@ def draw_cells(genotype: Genotype, title: str = "") -> Figure:
         figure = Figure(figsize=(14.0, 4.0 if genotype.topology == "figure" else 3.4), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, 3)
         for number, (panel, cell) in enumerate(zip(panels, genotype.cells, strict=True), 1):
-            _draw_cell(panel, cell, number, genotype.topology == "figure")
+            _draw_cell(panel, cell, number, genotype.topology)
         used = {name for _, name in operations_of(genotype)}
         order = [*(name for name in OPERATION_COLOURS if name in used), *sorted(used - OPERATION_COLOURS.keys())]
         handles = [Patch(color=_colour(name), label=_legend(name)) for name in order]
@@ -88,33 +89,28 @@ def draw_weights(probabilities: Sequence[Sequence[float]], genotype: Genotype, n
     return figure
 
 
-def _draw_cell(panel: Axes, cell: CellGenotype, number: int, figure_topology: bool) -> None:
-    """One cell: time runs to the right, the Trans block lies below, the sum to the right."""
-    first = number == 1
-    levels = LEVELS[1:] if first else LEVELS
-    places = [1 + index for index in range(len(levels))]
+def _draw_cell(panel: Axes, cell: CellGenotype, number: int, topology: Topology) -> None:
+    """One cell: computation runs to the right, the Trans block lies below, the sum is on the right."""
+    wiring, arcs = wiring_of(number, topology), topology == "figure"
     panel.set(
-        xlim=(-1.0, _STEP * 5 + 0.9),
-        ylim=(-3.4, 3.6 if figure_topology else 2.0),
-        aspect="equal",
-        title=f"cell {number}",
-    )
+        xlim=(-1.0, _STEP * 5 + 0.9), ylim=(-3.4, 3.6 if arcs else 2.0), aspect="equal", title=f"cell {number}"
+    )  # fmt: skip
     panel.axis("off")
-    root = "E5" if first else f"x{number - 1}"
+    root = f"x{number - 1}" if wiring.root is None else LEVELS[wiring.root]
     _node(panel, 0, root, NODE_COLOURS.get(root, "#555a61"))
-    for place, level in zip(places, levels, strict=True):
-        _node(panel, place, level, NODE_COLOURS[level])
-    _draw_outer(panel, cell.outer, first)
     inner = iter(cell.inner)
-    for place in places:
-        _arc(panel, place - 1, place, next(inner), 0.0)
-        if place > 1:
-            if figure_topology:
-                _arc(panel, 0, place, next(inner), 0.75 + 0.45 * (place - 2))
-            else:
+    for place, node in enumerate(wiring.nodes, 1):
+        _node(panel, place, LEVELS[node.level], NODE_COLOURS[LEVELS[node.level]])
+        for source in node.reads:
+            if source == "level":
                 _loop(panel, place, next(inner))
-    end = _STEP * (len(places) + 1)
-    for place in [*([0] if first and figure_topology else []), *places]:
+            else:
+                straight = source == "before" or place == 1
+                height = 0.0 if straight else 0.75 + 0.45 * (place - 2)
+                _arc(panel, place - 1 if straight else 0, place, next(inner), height)
+    _draw_outer(panel, cell.outer, wiring.root is not None)
+    end = _STEP * (len(wiring.nodes) + 1)
+    for place in range(0 if wiring.root_is_summed else 1, len(wiring.nodes) + 1):
         _arrow(panel, (_STEP * place, -_NODE), (end, -_NODE - 0.05), "#b0b4ba", bend=0.35)
     panel.add_patch(FancyBboxPatch((end - 0.3, -0.3), 0.6, 0.6, boxstyle="round,pad=0.05", fc="white", ec="#333"))
     panel.text(end, 0, "add", ha="center", va="center")

@@ -1,208 +1,230 @@
-"""Searched cells against published and random ones: the same budget, several seeds, scored on what nobody trained on.
+"""Searched cells against published and random ones: the same budget, several seeds, scored on unseen images.
 
     python search.py compare --config configs/compare_lite.yaml --data DUTS-TR --benchmarks.ECSSD DIR
+    python search.py compare --config configs/search_evidence.yaml --data DUTS-TR
+    python search.py compare --report
 
 Source of the demand: a search that is not compared with random cells of its own space shows nothing (Yang et al.,
 "NAS evaluation is frustratingly hard", arXiv 1912.12522; Li and Talwalkar, arXiv 1902.07638).
-Each search and each training is a run of search.py or train.py in a folder of its own. What is finished is not done
-again, so the same command goes on after a stop. Into `--out` go genotypes/, the runs, compare.md, compare.json and
-compare.png/.svg, the last four anew after every run.
+Each search and each training is a run of search.py or train.py, recognised by its content, so the same command resumes
+after a stop. Into `--out` go genotypes/, the runs, compare.md, compare.json and compare.png/.svg, the last four anew
+after every run; into `--evidence` a row of trainings.csv for each training.
 """
 
-import hashlib
 import json
-import os
 import shlex
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from tqdm import tqdm
 
 from data.datasets import fingerprint
-from data.image_io import read_mask
 from data.layouts import Pair, find_pairs
-from evaluation.metrics import score_pair, summarise
-from inference.predictor import Predictor
-from inference.saliency import to_8bit
 from inference.weights import load_checkpoint
-from nas.results import RANDOM, Result, read_results, size_of, write_results
-from nas.settings import SearchConfig, SearchError
-from net.derive import check_genotype, random_genotype, strongest
+from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, training_of
+from nas.evidence_report import write_report
+from nas.genotype_space import GenotypeSpace, dilated, without_dilation
+from nas.results import Result, read_results, size_of, write_results
+from nas.scoring import score_weights
+from nas.settings import (
+    HOMOGENEOUS,
+    PUBLISHED,
+    RANDOM,
+    UNDILATED,
+    CompareConfig,
+    SearchConfig,
+    SearchCostConfig,
+    SearchError,
+)
+from net.derive import allowed, check_genotype, random_genotype, strongest
 from net.genotype import Genotype, load
 from net.settings import SpaceConfig
+from training.run_group import Run, RunGroup, file_content, settings_content, training_run
+from training.settings import TrainConfig
 from utils.config import parse
-from utils.cores import usable_cores
 from utils.files import replace_text
 from utils.plugins import run_files
 
-ROOT = Path(__file__).resolve().parents[1]
-MEASURES = ("mae", "sm", "wfm", "maxf")
-HELD_OUT, PUBLISHED = "held-out", "published"
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """A comparison.
-
-    Attributes:
-        data: the data set that searches and trainings draw from.
-        search: settings of a search; its space is that of the random genotypes and its network is trained.
-        train: settings of a training, the same for all.
-        benchmarks: name -> data set for the final scores.
-        variants: name -> further arguments of search.py, as one line; each is searched with every search seed.
-        pictures: drawn by seed 0 from `data` to search and train on.
-        held_out: as many further ones to score on.
-        search_seeds: one search for each, of every variant.
-        random_seeds: one random genotype for each.
-        published: names of published genotypes.
-        train_seeds: one training for each, of every genotype.
-        consensus: names of variants whose searches also vote together: one genotype from the mean of their weights,
-            in a group of its own.
-        earlier: compare.json of a comparison with the same pictures and budget, whose results are reported beside.
-        jobs: searches, and trainings, that run side by side, each with its share of the cores.
-        encoder_weights: for search.py and train.py.
-        out: folder of the comparison.
-    """
-
-    data: Path
-    search: Path = Path("configs/search_lite.yaml")
-    train: Path = Path("configs/compare_train.yaml")
-    benchmarks: dict[str, Path] = field(default_factory=dict)
-    variants: dict[str, str] = field(default_factory=lambda: {"searched": ""})
-    pictures: int = 1500
-    held_out: int = 150
-    search_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    published: list[str] = field(default_factory=lambda: ["resnet50"])
-    train_seeds: list[int] = field(default_factory=lambda: [0, 1])
-    consensus: list[str] = field(default_factory=list)
-    earlier: Path | None = None
-    jobs: int = 1
-    encoder_weights: str = "imagenet"
-    out: Path = Path("runs/compare")
-
-    def __post_init__(self) -> None:
-        taken = [name for name in self.variants if name in (RANDOM, PUBLISHED)]
-        if taken:
-            raise SearchError(f"variants: '{taken[0]}' is the name of another group. Choose another.")
-        unknown = [name for name in self.consensus if name not in self.variants]
-        if unknown:
-            raise SearchError(f"consensus: '{unknown[0]}' is none of the variants ({', '.join(self.variants)}).")
-        if self.jobs < 1:
-            raise SearchError(f"jobs: {self.jobs}, expected 1 or more.")
+HELD_OUT = "held-out"
 
 
 class Candidate(NamedTuple):
-    """A genotype to train: group (a variant, `published`, `random`), name within it, its file."""
+    """A genotype to train: group (a variant, `published`, `random`), name within it, its file, its search's seed."""
 
     group: str
     name: str
-    genotype: Path
+    path: Path
+    search_seed: int | None = None
+
+    @property
+    def genotype(self) -> Genotype:
+        """The genotype in the file."""
+        return load(self.path)
 
 
 class Sets(NamedTuple):
-    """Pictures of a comparison: names to train on, in a file, and pairs to score on by name of the set."""
+    """Images of a comparison: names to train on, in a file, and pairs to score on by name of the dataset."""
 
     training: Path
     scored: dict[str, list[Pair]]
 
 
+class Comparison(NamedTuple):
+    """Everything that a comparison works with; `search` holds the settings of a search without its variant."""
+
+    config: CompareConfig
+    search: SearchConfig
+    sets: Sets
+    budget: dict[str, Any]
+    searches: RunGroup
+    trainings: RunGroup
+    results: list[Result]
+    rows: list[Training]
+
+    @property
+    def space(self) -> SpaceConfig:
+        """What is searched."""
+        return self.search.space
+
+
 def main(arguments: Sequence[str]) -> int:
     """Searches, draws, trains, scores and reports; skips what is done."""
-    config = parse(CompareConfig, "Compare searched, published and random cells.", arguments)
-    sets = draw_sets(config)
-    settings = parse(SearchConfig, "", ["--config", str(config.search)])
-    run_files(settings.operations)
-    space = settings.space
-    budget = budget_of(config, sets)
-    results = [] if config.earlier is None else read_results(config.earlier, budget)
-    candidates = list(find_candidates(config, sets, space))
-    runs = [(candidate, seed) for seed in config.train_seeds for candidate in candidates]
-    with ThreadPoolExecutor(config.jobs) as threads:
-        trained = threads.map(lambda run: train_once(config, sets, space, *run), runs)
-        bar = tqdm(zip(runs, trained, strict=True), "train and score", len(runs), unit="run", disable=None)
-        # Scored here, one by one: torch.fx, which folds networks, is not made for several threads.
-        for (candidate, seed), folder in bar:
-            results.append(score_once(sets, candidate, seed, folder))
-            write_results(config.out, results, [HELD_OUT, *config.benchmarks], describe(config), budget)
+    config: CompareConfig = parse(CompareConfig, "Compare searched, published and random cells.", arguments)
+    if config.report:
+        for path in write_report():
+            print(path)
+        return 0
+    comparison = prepare(config)
+    train_all(comparison, fixed_candidates(comparison))
+    train_all(comparison, searched_candidates(comparison))
     print(f"{config.out / 'compare.md'}, compare.json, compare.png")
     return 0
 
 
-def draw_sets(config: CompareConfig) -> Sets:
-    """Draws the pictures to train on and, apart from them, those that are held out; finds the benchmarks.
+def prepare(config: CompareConfig) -> Comparison:
+    """Finds the images, reads the settings, and checks that earlier results are comparable.
 
     Raises:
-        SearchError: if the data set has too few pictures.
-        DataError: if a data set can't be read.
+        SearchError, DataError, ResultsError, RunGroupError: see `draw_sets`, `read_results`, `RunGroup`.
+    """
+    sets = draw_sets(config)
+    search: SearchConfig = parse(SearchConfig, "", ["--config", str(config.search)])
+    run_files(search.operations)
+    budget = budget_of(config, search.space, sets)
+    earlier = [] if config.earlier is None else read_results(config.earlier, budget, list(sets.scored))
+    groups = (RunGroup(config.out / name, config.jobs) for name in ("searches", "trainings"))
+    return Comparison(config, search, sets, budget, *groups, earlier, [])
+
+
+def draw_sets(config: CompareConfig) -> Sets:
+    """Draws the images to train on and, apart from them, those that are held out; finds the benchmarks.
+
+    Raises:
+        SearchError: if the dataset has too few images.
+        DataError: if a dataset can't be read.
     """
     pairs = sorted(find_pairs(config.data))
-    wanted = config.pictures + config.held_out
-    if min(config.pictures, config.held_out) < 1 or wanted > len(pairs):
+    wanted = config.images + config.held_out
+    if min(config.images, config.held_out) < 1 or wanted > len(pairs):
         raise SearchError(
-            f"{config.data}: {config.pictures} pictures to train on and {config.held_out} held out are {wanted}; it "
-            f"has {len(pairs)}. Lower pictures or held_out; both must be 1 or more."
+            f"{config.data}: {config.images} images to train on and {config.held_out} held out are {wanted}; it has "
+            f"{len(pairs)}. Lower images or held_out; both must be 1 or more."
         )
     drawn = [pairs[int(index)] for index in np.random.default_rng(0).permutation(len(pairs))[:wanted]]
-    listed = config.out / "pictures.txt"
-    replace_text(listed, "".join(f"{pair.name}\n" for pair in sorted(drawn[: config.pictures])))
+    listed = config.out / "images.txt"
+    replace_text(listed, "".join(f"{pair.name}\n" for pair in sorted(drawn[: config.images])))
     benchmarks = {name: find_pairs(folder) for name, folder in config.benchmarks.items()}
-    return Sets(listed, {HELD_OUT: sorted(drawn[config.pictures :]), **benchmarks})
+    return Sets(listed, {HELD_OUT: sorted(drawn[config.images :]), **benchmarks})
 
 
-def budget_of(config: CompareConfig, sets: Sets) -> dict[str, Any]:
-    """What two comparisons must have in common for their results to stand side by side."""
-    held_out = "\n".join(pair.name for pair in sets.scored[HELD_OUT])
-    recipe = yaml.safe_load(config.train.read_text("utf-8"))
+def budget_of(config: CompareConfig, space: SpaceConfig, sets: Sets) -> dict[str, Any]:
+    """What two comparisons must have in common for their results to be comparable: images, network, recipe."""
+    recipe = settings_content(parse(TrainConfig, "", ["--config", str(config.train), "--data.root", str(config.data)]))
+    own = ("data.root", "data.list_file", "data.held_out", "seed", "encoder_weights")  # given by the comparison
+    weights = Path(config.encoder_weights)
     return {
-        "pictures": config.pictures, "held_out": hashlib.sha256(held_out.encode()).hexdigest()[:16], "recipe": recipe
-    }  # fmt: skip
+        "images": config.images,
+        "training": file_content(sets.training),
+        "scored": {name: fingerprint(pairs) for name, pairs in sets.scored.items()},
+        "encoder": space.encoder,
+        "channels": space.channels,
+        "encoder_weights": file_content(weights) if weights.is_file() else config.encoder_weights,
+        "recipe": {key: value for key, value in recipe.items() if key not in own and not key.startswith("network.")},
+    }
 
 
-def find_candidates(config: CompareConfig, sets: Sets, space: SpaceConfig) -> Sequence[Candidate]:
-    """Published, random and searched genotypes, the last after searching for them; all as files below `--out`.
+# --------------------------------------------------------------------------------------------- candidates
 
-    Raises:
-        SpaceError: if a searched genotype is not of this space.
-        SearchError: if a search fails.
-    """
-    found = [Candidate(PUBLISHED, name, _keep(config, f"published_{name}", load(name).to_json()))
-             for name in config.published]  # fmt: skip
-    for seed in config.random_seeds:
-        genotype = random_genotype(space, seed)
-        found.append(Candidate(RANDOM, str(seed), _keep(config, f"random_{seed}", genotype.to_json())))
-    wanted = [(variant, seed) for variant in config.variants for seed in config.search_seeds]
-    with ThreadPoolExecutor(config.jobs) as threads:
-        searched = threads.map(lambda one: search_once(config, sets, *one), wanted)
-        folders = dict(zip(wanted, tqdm(searched, "search", len(wanted), unit="run", disable=None), strict=True))
-    for (variant, seed), folder in folders.items():
-        path = folder / "genotype.json"
-        check_genotype(load(path), space, str(path))
-        found.append(Candidate(variant, str(seed), _keep(config, f"{variant}_{seed}", path.read_text("utf-8"))))
-    for variant in config.consensus:
-        genotype = vote([folders[variant, seed] for seed in config.search_seeds], space)
-        name = f"{variant}-consensus"
-        found.append(Candidate(name, "0", _keep(config, name, genotype.to_json())))
+
+def fixed_candidates(comparison: Comparison) -> list[Candidate]:
+    """Published, random, undilated and homogeneous genotypes, all as files below `--out`."""
+    config, space = comparison.config, comparison.space
+    found = [_keep(comparison, PUBLISHED, name, load(name)) for name in config.published]
+    found += [_keep(comparison, RANDOM, str(seed), genotype) for seed, genotype in _random(comparison)]
+    plain = [one for one in found if one.group in config.undilated and dilated(one.genotype)]
+    found += [_keep(comparison, UNDILATED, f"{one.group}_{one.name}", without_dilation(one.genotype)) for one in plain]
+    if config.homogeneous:
+        for name in allowed(space, "inner"):
+            weights = torch.tensor([[float(name == other) for other in space.operations]] * 31)
+            found.append(_keep(comparison, HOMOGENEOUS, name, strongest(weights, space)))
     return found
 
 
-def search_once(config: CompareConfig, sets: Sets, variant: str, seed: int) -> Path:
+def _random(comparison: Comparison) -> Iterable[tuple[int, Genotype]]:
+    """Random genotypes by seed: even over the space, or over those with the cost that is wanted."""
+    config, space = comparison.config, comparison.space
+    if not config.target:
+        return [(seed, random_genotype(space, seed)) for seed in config.random_seeds]
+    choices = GenotypeSpace(space, comparison.search.data.size, SearchCostConfig(target=config.target))
+    return [
+        (seed, choices.genotype(choices.draw(np.random.default_rng(seed)), {"drawn": "random", "seed": seed}))
+        for seed in config.random_seeds
+    ]
+
+
+def searched_candidates(comparison: Comparison) -> list[Candidate]:
+    """Searched genotypes after searching for them, and those of a vote.
+
+    Raises:
+        SpaceError: if a searched genotype is not of this space.
+        RunGroupError: if a search fails.
+    """
+    config, space = comparison.config, comparison.space
+    wanted = [(variant, seed) for variant in config.variants for seed in config.search_seeds]
+    with ThreadPoolExecutor(config.jobs) as threads:
+        searched = threads.map(lambda one: search_once(comparison, *one), wanted)
+        folders = dict(zip(wanted, tqdm(searched, "search", len(wanted), unit="run", disable=None), strict=True))
+    found: list[Candidate] = []
+    for (variant, seed), folder in folders.items():
+        path = folder / "genotype.json"
+        check_genotype(load(path), space, str(path))
+        found.append(_keep(comparison, variant, str(seed), load(path), seed))
+        _keep_supernet(comparison, variant, seed, folder)
+    for variant in config.consensus:
+        genotype = vote([folders[variant, seed] for seed in config.search_seeds], space)
+        found.append(_keep(comparison, f"{variant}-consensus", "0", genotype))
+    return found
+
+
+def search_once(comparison: Comparison, variant: str, seed: int) -> Path:
     """Runs one search, unless it is done; returns its folder."""
-    folder = config.out / "searches" / f"{variant}_{seed}"
-    run_once(folder, [
-        "search.py", "--config", str(config.search), "--data.root", str(config.data), "--data.list_file",
-        str(sets.training), "--encoder_weights", config.encoder_weights, "--seed", str(seed), "--out",
-        str(folder), *shlex.split(config.variants[variant]),
-    ], [config.search, sets.training], config.jobs)  # fmt: skip
-    return folder
+    config = comparison.config
+    words = [
+        "--config", str(config.search), "--data.root", str(config.data), "--data.list-file",
+        str(comparison.sets.training), "--encoder-weights", config.encoder_weights, "--seed", str(seed),
+        *shlex.split(config.variants[variant]),
+    ]  # fmt: skip
+    settings: SearchConfig = parse(SearchConfig, "", words)
+    if settings.strategy == "oneshot":  # its supernet also scores the pool, for the rank correlation
+        pool = sorted((config.out / "genotypes").glob(f"{RANDOM}_*.json"))
+        words += ["--oneshot.also", json.dumps([str(path) for path in pool])]
+        settings = parse(SearchConfig, "", words)
+    content = settings_content(settings)
+    return comparison.searches.complete(Run(f"{variant}_{seed}", "search.py", tuple(words), content))
 
 
 def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:
@@ -214,97 +236,79 @@ def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:
     return strongest(torch.tensor(tables).mean(0), space, {"mean of": [folder.name for folder in searches]})
 
 
-def train_once(config: CompareConfig, sets: Sets, space: SpaceConfig, candidate: Candidate, seed: int) -> Path:
+def _keep(
+    comparison: Comparison, group: str, name: str, genotype: Genotype, search_seed: int | None = None
+) -> Candidate:
+    path = comparison.config.out / "genotypes" / f"{group}_{name}.json"
+    replace_text(path, genotype.to_json())
+    return Candidate(group, name, path, search_seed)
+
+
+def _keep_supernet(comparison: Comparison, variant: str, seed: int, folder: Path) -> None:
+    """Scores that a supernet gave to the pool, if it gave any, go to the evidence."""
+    evidence, path = comparison.config.evidence, folder / "scores.json"
+    if evidence is None or not path.is_file():
+        return
+    scores: dict[str, float] = json.loads(path.read_text("utf-8"))["also"]
+    add_supernet(evidence, [SupernetScore(variant, seed, Path(name).stem, value) for name, value in scores.items()])
+
+
+# ------------------------------------------------------------------------------------------ train and score
+
+
+def train_all(comparison: Comparison, candidates: Sequence[Candidate]) -> None:
+    """Trains and scores candidates, seed by seed; the report is written anew after each."""
+    config = comparison.config
+    runs = [(candidate, seed) for seed in config.train_seeds for candidate in candidates]
+    with ThreadPoolExecutor(config.jobs) as threads:
+        trained = threads.map(lambda run: train_once(comparison, *run), runs)
+        bar = tqdm(zip(runs, trained, strict=True), "train and score", len(runs), unit="run", disable=None)
+        # Scored here, one by one: torch.fx, which folds networks, is not made for several threads.
+        for (candidate, seed), folder in bar:
+            result = score_once(comparison.sets, candidate, seed, folder)
+            comparison.results.append(result)
+            write_results(
+                config.out, comparison.results, list(comparison.sets.scored), describe(config), comparison.budget
+            )
+            if config.evidence is not None:
+                row = training_of(result, candidate.genotype, candidate.search_seed)
+                key = (candidate.group, candidate.name)
+                add_trainings(config.evidence, [row], {key: candidate.genotype}, comparison.budget)
+
+
+def train_once(comparison: Comparison, candidate: Candidate, seed: int) -> Path:
     """Trains one genotype with one seed, unless it is done; returns the folder."""
-    folder = config.out / "trainings" / f"{candidate.group}_{candidate.name}_{seed}"
-    run_once(folder, [
-        "train.py", "--config", str(config.train), "--data.root", str(config.data), "--data.list_file",
-        str(sets.training), "--data.held_out", "0", "--network.encoder", space.encoder, "--network.channels",
-        str(space.channels), "--network.genotype", str(candidate.genotype), "--encoder_weights",
-        config.encoder_weights, "--seed", str(seed), "--out", str(folder),
-    ], [config.train, sets.training, candidate.genotype], config.jobs)  # fmt: skip
-    return folder
+    config, space = comparison.config, comparison.space
+    run = training_run(f"{candidate.group}_{candidate.name}_{seed}", [
+        "--config", config.train, "--data.root", config.data, "--data.list-file", comparison.sets.training,
+        "--data.held-out", "0", "--network.encoder", space.encoder, "--network.channels", space.channels,
+        "--network.genotype", candidate.path, "--encoder-weights", config.encoder_weights, "--seed", seed,
+    ])  # fmt: skip
+    return comparison.trainings.complete(run)
 
 
 def score_once(sets: Sets, candidate: Candidate, seed: int, folder: Path) -> Result:
-    """Scores a training; what is there already is read back."""
+    """Scores a training; scores that are there already are read back."""
     weights, path = folder / "best.safetensors", folder / "scores.json"
     known: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     files = {name: fingerprint(pairs) for name, pairs in sets.scored.items()}
     missing = [name for name in sets.scored if known.get(name, {}).get("files") != files[name]]
-    if missing:
-        predictor = Predictor.from_pretrained(weights, engine="torch")
-        for name in missing:
-            known[name] = {"files": files[name], "scores": score(predictor, sets.scored[name], name)}
+    for name, scores in score_weights(weights, {name: sets.scored[name] for name in missing}).items():
+        known[name] = {"files": files[name], "scores": scores}
         replace_text(path, json.dumps(known, indent=2) + "\n")
     parameters, gmac = size_of(weights)
     scores = {name: known[name]["scores"] for name in sets.scored}
     return Result(candidate.group, candidate.name, seed, parameters, gmac, scores)
 
 
-def score(predictor: Predictor, pairs: Sequence[Pair], title: str) -> dict[str, float]:
-    """Weighted F, maximal F, S and MAE of maps at the size of the masks."""
-    found = [
-        score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask), pair.name, MEASURES)
-        for pair in tqdm(pairs, title, unit="image", disable=None, leave=False)
-    ]
-    return summarise(found)
-
-
-def run_once(folder: Path, command: Sequence[str], inputs: Sequence[Path] = (), jobs: int = 1) -> None:
-    """Runs a script of this project unless the folder says that this very run is finished.
-
-    Args:
-        folder: of the run.
-        command: the script and its arguments.
-        inputs: files that the command names; a run with other contents is another run.
-        jobs: how many run at once and share the cores.
-
-    Raises:
-        SearchError: if it fails, or the folder holds another run.
-    """
-    finished, output = folder / "finished.json", folder / "output.txt"
-    asked = [*command, *(f"{path} ({_content(path)})" for path in inputs)]
-    if finished.is_file():
-        before = json.loads(finished.read_text("utf-8"))
-        if before != asked:
-            changed = next((pair for pair in zip(before, asked, strict=False) if pair[0] != pair[1]), ("", ""))
-            raise SearchError(
-                f"{folder}: was run with {changed[0]!r} where it is {changed[1]!r} now. Give another --out, or remove "
-                f"this folder to run it anew."
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    shared = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} if jobs > 1 else {}
-    with output.open("a", encoding="utf-8") as stream:
-        code = subprocess.run(
-            [sys.executable, str(ROOT / command[0]), *command[1:]], stdout=stream, stderr=stream, check=False,
-            env={**os.environ, **shared},
-        ).returncode  # fmt: skip
-    if code:
-        last = (output.read_text("utf-8").strip().splitlines() or ["no output"])[-1]
-        raise SearchError(f"{folder}: {command[0]} ended with code {code}: {last}. All it said is in {output}.")
-    replace_text(finished, json.dumps(asked, indent=2) + "\n")
-
-
-def _content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
 def describe(config: CompareConfig) -> str:
     """What was compared, in a sentence or two for the report."""
     return (
-        f"{config.pictures} pictures of {config.data.name} to search and train on, {config.held_out} others held out; "
+        f"{config.images} images of {config.data.name} to search and train on, {config.held_out} others held out; "
         f"settings: {config.search.name}, {config.train.name}; training seeds "
         f"{', '.join(map(str, config.train_seeds))}. "
         + (f"Results of {config.earlier} stand beside. " if config.earlier else "")
         + "".join(
             f"Variant {name}: `search.py {arguments}`. " for name, arguments in config.variants.items() if arguments
         )
-    )
-
-
-def _keep(config: CompareConfig, name: str, text: str) -> Path:
-    path = config.out / "genotypes" / f"{name}.json"
-    replace_text(path, text)
-    return path
+    ).strip()

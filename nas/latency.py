@@ -7,7 +7,8 @@ from typing import Any
 
 from net.cost import CostError, Price, Side, multiply_accumulates
 from net.settings import CostConfig
-from net.supernet import Edge, SuperNet
+from net.supernet import SuperNet
+from net.wiring import Edge
 
 SCHEMA = 1
 AGAIN = "Measure it: python benchmarks/operations.py"

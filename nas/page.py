@@ -17,8 +17,8 @@ from evaluation.report.html import render
 from nas.cell_drawings import draw_cells, draw_weights
 from nas.settings import SearchConfig
 from nas.watch import EpochRecord, collapse
-from net.derive import allowed, operations_of
-from net.genotype import Genotype
+from net.derive import allowed
+from net.genotype import operations_of
 from utils.config import to_plain
 from utils.files import replace_bytes, replace_text
 
@@ -43,7 +43,7 @@ LABELS = {
 
 def draw_epoch(record: EpochRecord, config: SearchConfig) -> None:
     """Writes the derived cells and the heat map of an epoch, each as PNG and SVG."""
-    genotype = Genotype.from_json(record.genotype)
+    genotype = record.genotype
     figures = {
         "cells": draw_cells(genotype, f"epoch {record.epoch} of {config.epochs}"),
         "heat": draw_weights(record.probabilities, genotype, config.space.operations),
@@ -70,7 +70,7 @@ def write_page(
         pictures: counts of both halves.
     """
     last = history[-1]
-    genotype = Genotype.from_json(chosen.genotype)
+    genotype = chosen.genotype
     values = {
         "cells": inline_svg(draw_cells(genotype), "cells", "The three searched cells and their operations"),
         "heat": inline_svg(
@@ -83,7 +83,7 @@ def write_page(
         "last": last, "chosen": chosen, "first": history[0], "epochs": config.epochs, "pictures": pictures,
         "greatest": math.log(len(config.space.operations)),
         "settings": _flat(to_plain(config)),
-        "genotype": chosen.genotype, "space": config.space, "out": config.out,
+        "genotype": chosen.genotype.to_json(), "space": config.space, "out": config.out,
     }  # fmt: skip
     replace_text(path, render(_TEMPLATE, values))
 
@@ -114,7 +114,7 @@ def draw_history(history: Sequence[EpochRecord]) -> Figure:
 def edge_table(record: EpochRecord, config: SearchConfig) -> list[dict[str, Any]]:
     """For each edge the chosen operation with its weight, and the one that came second."""
     rows = []
-    genotype = Genotype.from_json(record.genotype)
+    genotype = record.genotype
     for (edge, chosen), weights in zip(operations_of(genotype), record.probabilities, strict=True):
         by_name = dict(zip(config.space.operations, weights, strict=True))
         others = {name: by_name[name] for name in allowed(config.space, edge.kind) if name != chosen}

@@ -1,10 +1,11 @@
-"""What a comparison found: table, plot and data."""
+"""Results of a comparison: table, plot and data."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
-from statistics import mean, stdev, variance
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -15,11 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
 from inference.weights import load_network
+from nas.matched import Trainings, common_seeds, difference, training_noise
+from nas.settings import RANDOM
 from utils.errors import UserError
 from utils.files import replace_bytes, replace_text
-
-RANDOM = "random"
-"""Name of the group of random genotypes."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Result:
         name: of the genotype within its group.
         seed: of the training.
         parameters: of the whole network.
-        gmac: multiply-accumulates of one picture at the training's size, in billions.
-        scores: data set -> measure (wfm, maxf, sm, mae) -> value.
+        gmac: multiply-accumulates of one image at the training's size, in billions.
+        scores: dataset -> measure (wfm, maxf, sm, mae) -> value.
     """
 
     group: str
@@ -44,7 +44,7 @@ class Result:
 
 
 def size_of(weights: Path) -> tuple[int, float]:
-    """Parameters of a saved network, and its multiply-accumulates on one picture in billions."""
+    """Parameters of a saved network, and its multiply-accumulates on one image in billions."""
     loaded = load_network(weights)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         loaded.network(torch.zeros(1, 3, loaded.size, loaded.size))
@@ -52,25 +52,38 @@ def size_of(weights: Path) -> tuple[int, float]:
 
 
 class ResultsError(UserError):
-    """Results of an earlier comparison that can't be read or can't stand beside these."""
+    """Results of an earlier comparison that can't be read or can't be reported beside these."""
 
 
-def read_results(path: Path, budget: Mapping[str, Any]) -> list[Result]:
+def read_results(path: Path, budget: Mapping[str, Any], sets: Sequence[str]) -> list[Result]:
     """Results of an earlier comparison, from its compare.json.
 
+    Args:
+        path: of compare.json.
+        budget: what the results must have in common with these, see `nas.compare.budget_of`.
+        sets: datasets that each of them must have been scored on.
+
     Raises:
-        ResultsError: if it is not there, or was made with another budget.
+        ResultsError: if it can't be read, was made with another budget, or lacks a dataset.
     """
     try:
         record = json.loads(path.read_text("utf-8"))
         results = [Result(**one) for one in record["results"]]
+        before = dict(record["budget"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResultsError(f"{path}: no compare.json of a comparison ({error}). Leave out earlier.") from None
     for key, value in budget.items():
-        if record["budget"].get(key) != value:
+        if before.get(key) != value:
             raise ResultsError(
-                f"{path}: {key} is {record['budget'].get(key)} there and {value} here, so the results can't stand side "
-                f"by side. Give the same, or leave out earlier."
+                f"{path}: {key} is {str(before.get(key))[:60]} there and {str(value)[:60]} here, so the results are "
+                f"not comparable. Give the same, or leave out earlier."
+            )
+    for one in results:
+        missing = [name for name in sets if name not in one.scores]
+        if missing:
+            raise ResultsError(
+                f"{path}: {one.group} {one.name} has no scores on {missing[0]}, only on {', '.join(one.scores)}. "
+                f"Leave out earlier, or benchmarks.{missing[0]}."
             )
     return results
 
@@ -83,12 +96,30 @@ def write_results(
     Args:
         out: folder.
         results: all trainings so far.
-        sets: data sets, in the order of columns.
+        sets: datasets, in the order of columns.
         description: what was compared.
         budget: what all of them had in common, for `read_results`.
     """
-    record = {"budget": dict(budget or {}), "results": [asdict(result) for result in results]}
+    record = {
+        "budget": dict(budget or {}), "description": description, "sets": list(sets),
+        "results": [asdict(result) for result in results],
+    }  # fmt: skip
     replace_text(out / "compare.json", json.dumps(record, indent=2) + "\n")
+    write_tables(out)
+
+
+def write_tables(out: Path) -> None:
+    """Writes compare.md, compare.png and compare.svg from the compare.json of a folder.
+
+    Raises:
+        ResultsError: if it can't be read.
+    """
+    try:
+        record = json.loads((out / "compare.json").read_text("utf-8"))
+        results = [Result(**one) for one in record["results"]]
+        sets, description = record["sets"], record["description"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{out}: no compare.json of a comparison ({error}). Run the comparison.") from None
     replace_text(out / "compare.md", "\n".join(_table(results, sets, description)) + "\n")
     figure = draw_results(results, sets)
     for kind in ("png", "svg"):
@@ -96,7 +127,7 @@ def write_results(
 
 
 def draw_results(results: Sequence[Result], sets: Sequence[str], measure: str = "wfm") -> Figure:
-    """Every training as a point, a panel for each data set, a column for each group, its mean as a line."""
+    """Every training as a point, a panel for each dataset, a column for each group, its mean as a line."""
     groups = list(dict.fromkeys(result.group for result in results))
     with styled():
         figure = Figure(figsize=(2.6 * len(sets) + 0.6, 3.2), layout="constrained")
@@ -116,12 +147,14 @@ def draw_results(results: Sequence[Result], sets: Sequence[str], measure: str = 
 def _table(results: Sequence[Result], sets: Sequence[str], description: str) -> list[str]:
     """Lines of the report: a row a group, then a row a training."""
     groups = list(dict.fromkeys(result.group for result in results))
+    seeds = common_seeds(*(_trainings(results, group, sets[0]) for group in groups)) if sets else ()
+    compared = [one for one in results if one.seed in seeds] or results
     heads = ["parameters, M", "GMAC", *(f"{name} {label}" for name in sets for label in ("weighted F", "MAE"))]
     rows = []
     for group in groups:
-        mine = [result for result in results if result.group == group]
+        mine = [result for result in compared if result.group == group]
         size = [f"{mean(one.parameters for one in mine) / 1e6:.2f}", f"{mean(one.gmac for one in mine):.2f}"]
-        scores = [_spread(_values(results, group, name, measure)) for name in sets for measure in ("wfm", "mae")]
+        scores = [_spread(_values(compared, group, name, measure)) for name in sets for measure in ("wfm", "mae")]
         rows.append([group, str(len(mine)), *size, *scores])
     trainings = [
         [
@@ -130,10 +163,12 @@ def _table(results: Sequence[Result], sets: Sequence[str], description: str) -> 
         ]
         for one in results
     ]  # fmt: skip
+    which = f"training seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, which all groups have"
     return [
-        "# Searched, published and random cells", "", description, "",
+        "# Searched, published and random cells", "", description.strip(), "",
         markdown(Table(["cells", "trainings", *heads], rows)), "",
-        "Mean ± standard deviation over the trainings of a group (least to greatest).", "",
+        f"Mean ± standard deviation over the trainings of a group (least to greatest); "
+        f"{which if seeds else 'the groups have no training seed in common, so these means are not comparable'}.", "",
         *_against_random(results, groups, sets), "Every training:", "",
         markdown(Table(["cells", "seed", *heads], trainings)), "",
         "![weighted F of every training](compare.png)",
@@ -141,47 +176,37 @@ def _table(results: Sequence[Result], sets: Sequence[str], description: str) -> 
 
 
 def _against_random(results: Sequence[Result], groups: Sequence[str], sets: Sequence[str]) -> list[str]:
-    """Lines: how far each group is from random cells, and how much two trainings of the same cells differ.
-
-    A genotype counts once, by the mean of its trainings, since these are not independent of each other. The standard
-    error is Welch's; a group of one genotype adds none of its own. Nothing without random cells.
-    """
+    """Lines: how far each group is from random cells, see `nas.matched`. Nothing without random cells."""
     others = [group for group in groups if group != RANDOM]
     if not others or len(others) == len(groups):
         return []
-    rows = [[group, *(_difference(results, group, name) for name in sets)] for group in others]
-    rows.append(["between trainings of one genotype", *(f"{_noise(results, name):.4f}" for name in sets)])
+    rows = [[group, *(_difference(results, groups, group, name) for name in sets)] for group in others]
+    noise = [training_noise([_trainings(results, group, name) for group in groups]) for name in sets]
+    rows.append(["noise of a training", *("unknown" if isnan(value) else f"{value:.4f}" for value in noise)])
     return [
         markdown(Table(["weighted F less that of random cells", *sets], rows)), "",
-        "± standard error, each genotype once, by the mean of its trainings; last row: standard deviation.", "",
+        "Within the training seeds that a group and the random cells both have; each genotype once, by the mean of its "
+        "trainings; ± standard error. A group of one genotype has the noise of its trainings for an error of its own. "
+        "Last row: standard deviation between trainings of one genotype, less the shift of a seed.", "",
     ]  # fmt: skip
 
 
-def _genotypes(results: Sequence[Result], group: str, name: str) -> list[list[float]]:
-    """Weighted F of the trainings of each genotype of a group."""
-    found: dict[str, list[float]] = {}
+def _trainings(results: Sequence[Result], group: str, name: str) -> Trainings:
+    """Weighted F of a group's trainings by genotype and seed."""
+    found: dict[str, dict[int, float]] = {}
     for result in results:
         if result.group == group:
-            found.setdefault(result.name, []).append(result.scores[name]["wfm"])
-    return list(found.values())
+            found.setdefault(result.name, {})[result.seed] = result.scores[name]["wfm"]
+    return found
 
 
-def _difference(results: Sequence[Result], group: str, name: str) -> str:
-    mine, random = ([mean(values) for values in _genotypes(results, one, name)] for one in (group, RANDOM))
-    error = sum(variance(values) / len(values) for values in (mine, random) if len(values) > 1) ** 0.5
-    return f"{mean(mine) - mean(random):+.4f} ± {error:.4f}"
-
-
-def _noise(results: Sequence[Result], name: str) -> float:
-    """Pooled standard deviation between trainings of the same genotype; 0 if none was trained twice."""
-    repeated = [
-        values
-        for group in dict.fromkeys(result.group for result in results)
-        for values in _genotypes(results, group, name)
-        if len(values) > 1
-    ]
-    squares = sum(variance(values) * (len(values) - 1) for values in repeated)
-    return (squares / max(1, sum(len(values) - 1 for values in repeated))) ** 0.5
+def _difference(results: Sequence[Result], groups: Sequence[str], group: str, name: str) -> str:
+    noise = training_noise([_trainings(results, one, name) for one in groups])
+    found = difference(_trainings(results, group, name), _trainings(results, RANDOM, name), noise)
+    if not found.seeds:
+        return "no training seed in common"
+    error = "error unknown" if isnan(found.error) else f"± {found.error:.4f}"
+    return f"{found.value:+.4f} {error}"
 
 
 def _values(results: Sequence[Result], group: str, name: str, measure: str) -> list[float]:
@@ -189,5 +214,6 @@ def _values(results: Sequence[Result], group: str, name: str, measure: str) -> l
 
 
 def _spread(values: Sequence[float]) -> str:
-    deviation = stdev(values) if len(values) > 1 else 0.0
-    return f"{mean(values):.4f} ± {deviation:.4f} ({min(values):.4f} to {max(values):.4f})"
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{mean(values):.4f} ± {stdev(values):.4f} ({min(values):.4f} to {max(values):.4f})"

@@ -5,7 +5,7 @@ Sources: the collapse into skip connections is described in DARTS- (arXiv 2009.0
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nas.settings import WatchConfig
 from net.cost import ExpectedCost
-from net.derive import derive, discretise, operations_of
-from net.genotype import Genotype
+from net.derive import derive, discretise
+from net.genotype import Genotype, operations_of
 from net.settings import SpaceConfig
 from net.supernet import SuperNet
 
@@ -40,7 +40,7 @@ class EpochRecord:
         mixed_loss, derived_loss: loss of the mixture, and of the derived edges with the mixture's weights, on the same
             few batches; NaN if not measured. Their difference is the discretisation gap, see `discretisation_gap`.
         probabilities: (31, operations): the weights.
-        genotype: derived, as JSON.
+        genotype: derived.
     """
 
     epoch: int
@@ -58,12 +58,21 @@ class EpochRecord:
     mixed_loss: float
     derived_loss: float
     probabilities: list[list[float]]
-    genotype: str
+    genotype: Genotype
 
     def scalars(self) -> dict[str, float]:
         """What goes to the log, by name."""
-        kept = {key: value for key, value in asdict(self).items() if isinstance(value, float) and math.isfinite(value)}
+        kept = {key: value for key, value in vars(self).items() if isinstance(value, float) and math.isfinite(value)}
         return {f"search/{key}": value for key, value in kept.items()}
+
+    def to_plain(self) -> dict[str, Any]:
+        """The record as a checkpoint holds it: the genotype is JSON text."""
+        return {**vars(self), "genotype": self.genotype.to_json()}
+
+    @classmethod
+    def from_plain(cls, record: Mapping[str, Any]) -> "EpochRecord":
+        """The record that `to_plain` wrote."""
+        return cls(**{**record, "genotype": Genotype.from_json(record["genotype"], "history of the search")})
 
 
 @dataclass(frozen=True)
@@ -105,13 +114,13 @@ def measure_epoch(
         alpha_entropy=mean_entropy(torch.softmax(alphas, dim=1)),
         skip=share(names, lambda name: name == "skip_connect"),
         attention=share(names, lambda name: "attention" in name.lower()),
-        agreement=math.nan if before is None else agreement(genotype, Genotype.from_json(before.genotype)),
+        agreement=math.nan if before is None else agreement(genotype, before.genotype),
         expected_gmac=(probabilities * macs.rows.cpu()).sum().item() / 1e9,
         derived_gmac=macs.of(genotype, space.operations) / 1e9,
         mixed_loss=losses[0],
         derived_loss=losses[1],
         probabilities=probabilities.tolist(),
-        genotype=genotype.to_json(),
+        genotype=genotype,
     )
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from net import encoder as encoders
 from net.encoder import Encoder, EncoderError
 from net.fusion_cell import ConvBNReLU, FusionCell, resize
-from net.genotype import LEVELS, Genotype, load
+from net.genotype import Genotype, load
 from net.settings import NetworkConfig
+from net.wiring import LEVELS, wiring_of
 
 CELL_STRIDES = (16, 8, 4)  # paper, Figure 2: cells at 16x16, 32x32, 64x64 of a 256x256 input
 
@@ -49,7 +50,10 @@ class AutoMSFNet(nn.Module):
         self.genotype = genotype
         self.sites = _sites(encoder)
         self.laterals = nn.ModuleList(ConvBNReLU(width, channels) for width in reversed(encoder.channels))
-        self.cells = nn.ModuleList(FusionCell(cell, channels, genotype.topology) for cell in genotype.cells)
+        self.cells = nn.ModuleList(
+            FusionCell(cell, channels, wiring_of(number, genotype.topology))
+            for number, cell in enumerate(genotype.cells, 1)
+        )
         self.heads = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for _ in genotype.cells)
 
     def forward(self, image: Tensor) -> Logits:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from net import operations
-from net.derive import operations_of
-from net.genotype import Genotype
-from net.supernet import Edge, SuperNet
+from net.genotype import Genotype, operations_of
+from net.supernet import SuperNet
+from net.wiring import Edge
 from utils.errors import UserError
 
 Side = tuple[int, int]

@@ -1,8 +1,6 @@
-"""FusionCell: four feature levels and the cell before it, fused along searched edges.
+"""FusionCell: four feature levels and the previous cell's output, fused along searched edges.
 
-Source: paper Sec. 3.2, Figure 2 (where the cells stand) and Figure 7 (their edges).
-Differs from Figure 7: every second inner edge starts at the node's own level, not at the root, as in the authors'
-released forward pass; `topology="figure"` gives the drawn one.
+Source: paper Figure 2 (where the cells are) and Figure 7 (their edges). `net.wiring` describes which node reads what.
 """
 
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from torch.nn import functional as F
 
 from net import operations
 from net.genotype import CellGenotype
-from net.settings import Topology
+from net.wiring import Source, Wiring
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -32,18 +30,18 @@ class FusionCell(nn.Module):
 
     Args:
         genotype: operations of this cell: four outer edges (E5, E4, E3, E2), then the inner ones.
-        channels: width C of every feature.
-        topology: `released` or `figure`, see above.
+        channels: width C of every feature map.
+        wiring: which node reads what, see `net.wiring.wiring_of`.
 
     Shapes:
         levels: E5..E2, each (B, C, h_i, w_i), any size.
-        previous: (B, C, h, w), the output of the cell before; None for the first cell.
+        previous: (B, C, h, w), the previous cell's output; None for the first cell.
         returns: (B, C, H, W) with (H, W) = `size`.
     """
 
-    def __init__(self, genotype: CellGenotype, channels: int, topology: Topology = "released") -> None:
+    def __init__(self, genotype: CellGenotype, channels: int, wiring: Wiring) -> None:
         super().__init__()
-        self.topology = topology
+        self.wiring = wiring
         self.outer = nn.ModuleList(operations.build(name, channels) for name in genotype.outer)
         self.inner = nn.ModuleList(operations.build(name, channels) for name in genotype.inner)
         self.fuse = ConvBNReLU(channels, channels)
@@ -52,17 +50,14 @@ class FusionCell(nn.Module):
         """Fuses the levels at `size`; shapes as above."""
         # Operations run at a level's own resolution and are resized after: the "Trans" block of Figure 7.
         states = [resize(edge(level), size) for edge, level in zip(self.outer, levels, strict=True)]
-        root, states = (states[0], states[1:]) if previous is None else (resize(previous, size), states)
-        nodes = self._chain(root, states)
-        if self.topology == "figure" and previous is None:
-            nodes.append(root)  # Figure 7 draws the first cell's root into its sum as well
+        root = resize(previous, size) if self.wiring.root is None else states[self.wiring.root]
+        inner, nodes = iter(self.inner), []
+        for node in self.wiring.nodes:
+            total = states[node.level]
+            values: dict[Source, Tensor] = {"root": root, "level": total, "before": nodes[-1] if nodes else root}
+            for source in node.reads:
+                total = total + next(inner)(values[source])
+            nodes.append(total)
+        if self.wiring.root_is_summed:
+            nodes.append(root)
         return self.fuse(sum(nodes[1:], nodes[0]))
-
-    def _chain(self, root: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
-        """Nodes of the cell, each (B, C, H, W), from its states and inner edges."""
-        edges = iter(self.inner)
-        nodes = [states[0] + next(edges)(root)]
-        for state in states[1:]:
-            second = state if self.topology == "released" else root
-            nodes.append(state + next(edges)(nodes[-1]) + next(edges)(second))
-        return nodes

@@ -4,18 +4,17 @@ Source: paper Figure 7 (edges and their order); the two published genotypes are 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from net import operations
 from net.settings import Topology
+from net.wiring import CELLS, LEVELS, Edge, edges, wiring_of
 from utils.errors import UserError
 
 SCHEMA = 1
-LEVELS = ("E5", "E4", "E3", "E2")
-INNER_EDGES = (5, 7, 7)  # paper, Figure 7: the first cell has no cell before it, so two edges fewer
 PUBLISHED = Path(__file__).parent / "genotypes"
 
 TOPOLOGIES: tuple[str, ...] = get_args(Topology)
@@ -71,6 +70,21 @@ class Genotype:
         return {"topology": self.topology, "cells": cells}
 
     @classmethod
+    def choose(
+        cls, choose: Callable[[Edge], str], topology: Topology, provenance: Mapping[str, Any] | None = None
+    ) -> "Genotype":
+        """The genotype with the operation `choose(edge)` on each edge, asked for in the order of `net.wiring.edges`."""
+        chosen = [(edge, choose(edge)) for edge in edges()]
+        cells = tuple(
+            CellGenotype(*(
+                tuple(name for edge, name in chosen if (edge.cell, edge.kind) == (cell, kind))
+                for kind in ("outer", "inner")
+            ))
+            for cell in range(1, CELLS + 1)
+        )  # fmt: skip
+        return cls(cells, topology, provenance or {})
+
+    @classmethod
     def from_json(cls, text: str, origin: str = "genotype") -> "Genotype":
         """Reads a genotype.
 
@@ -100,6 +114,11 @@ def load(source: str | Path) -> Genotype:
         known = ", ".join(sorted(file.stem for file in PUBLISHED.glob("*.json")))
         raise GenotypeError(f"genotype '{source}' is neither a published name ({known}) nor a file.")
     return Genotype.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+
+
+def operations_of(genotype: Genotype) -> list[tuple[Edge, str]]:
+    """Each edge with its operation, in the order of `net.wiring.edges`."""
+    return [(edge, getattr(genotype.cells[edge.cell - 1], edge.kind)[edge.number]) for edge in edges()]
 
 
 def _from_record(record: object, origin: str) -> Genotype:
@@ -132,11 +151,11 @@ def _edges(value: object, number: int, kind: str, origin: str) -> tuple[str, ...
 def _validate(genotype: Genotype, origin: str) -> None:
     if genotype.topology not in TOPOLOGIES:
         raise GenotypeError(f"{origin}: topology is {genotype.topology!r}, expected one of {', '.join(TOPOLOGIES)}.")
-    if len(genotype.cells) != len(INNER_EDGES):
-        raise GenotypeError(f"{origin}: {len(genotype.cells)} cells, expected {len(INNER_EDGES)}.")
-    for number, (cell, inner) in enumerate(zip(genotype.cells, INNER_EDGES, strict=True), 1):
+    if len(genotype.cells) != CELLS:
+        raise GenotypeError(f"{origin}: {len(genotype.cells)} cells, expected {CELLS}.")
+    for number, cell in enumerate(genotype.cells, 1):
         _check_count(cell.outer, len(LEVELS), f"{origin}: cell {number}, outer")
-        _check_count(cell.inner, inner, f"{origin}: cell {number}, inner")
+        _check_count(cell.inner, wiring_of(number).inner_edges, f"{origin}: cell {number}, inner")
         for name in (*cell.outer, *cell.inner):
             if name not in operations.names():
                 raise GenotypeError(

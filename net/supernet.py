@@ -5,34 +5,21 @@ search is not public, so everything about it here is our reading.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from net import encoder as encoders
-from net import operations
 from net.auto_msfnet import AutoMSFNet, initialise
 from net.encoder import Encoder
-from net.genotype import INNER_EDGES, LEVELS, CellGenotype, Genotype
-from net.mixture import Mixture, check_space, use_batch_statistics
+from net.genotype import Genotype
+from net.mixture import MixedOp, check_space, use_batch_statistics
 from net.settings import SpaceConfig, Topology
-
-
-class Edge(NamedTuple):
-    """Where an edge stands: cell 1 to 3, `outer` or `inner`, its number there from 0."""
-
-    cell: int
-    kind: str
-    number: int
-
-    def __str__(self) -> str:
-        place = LEVELS[self.number] if self.kind == "outer" else str(self.number + 1)
-        return f"cell {self.cell} {self.kind} {place}"
+from net.wiring import Edge, edges
 
 
 class SuperNet(AutoMSFNet):
-    """The network with every edge a `Mixture`; shapes are those of `AutoMSFNet`.
+    """The network with every edge a `MixedOp`; shapes are those of `AutoMSFNet`.
 
     BatchNorm outside the encoder uses the statistics of the batch, so no forward pass changes any state.
 
@@ -53,7 +40,7 @@ class SuperNet(AutoMSFNet):
         for cell in self.cells:
             for kind in ("outer", "inner"):
                 count = len(getattr(cell, kind))
-                edges = (Mixture(space.operations, space.channels, space.partial) for _ in range(count))
+                edges = (MixedOp(space.operations, space.channels, space.partial) for _ in range(count))
                 setattr(cell, kind, nn.ModuleList(edges))
         for part in (self.laterals, self.cells, *([] if frozen_norm else [self.encoder])):
             use_batch_statistics(part)
@@ -66,12 +53,10 @@ class SuperNet(AutoMSFNet):
             self.encoder.eval()
         return self
 
-    def mixtures(self) -> Iterator[tuple[Edge, Mixture]]:
+    def mixtures(self) -> Iterator[tuple[Edge, MixedOp]]:
         """All 31 edges: for each cell the outer ones, then the inner ones."""
-        for number, cell in enumerate(self.cells, 1):
-            for kind in ("outer", "inner"):
-                for place, mixture in enumerate(getattr(cell, kind)):
-                    yield Edge(number, kind, place), mixture
+        for edge in edges():
+            yield edge, getattr(self.cells[edge.cell - 1], edge.kind)[edge.number]
 
     def alphas(self) -> list[nn.Parameter]:
         """The architecture parameters, one tensor an edge, in the order of `mixtures`."""
@@ -110,6 +95,4 @@ def build_supernet(space: SpaceConfig, encoder_weights: str | None = None) -> Su
 
 def _nothing(topology: Topology) -> Genotype:
     """A genotype that connects nothing and costs nothing."""
-    assert "none" in operations.names()
-    cells = tuple(CellGenotype(("none",) * len(LEVELS), ("none",) * inner) for inner in INNER_EDGES)
-    return Genotype(cells, topology)
+    return Genotype.choose(lambda edge: "none", topology)

@@ -189,7 +189,7 @@ def test_a_collapse_is_told_and_may_end_the_search(scenes, tmp_path):
         (["--space.operations", "[]"], "space.operations: [] leaves nothing to choose from"),
         (["--space.operations", '["none"]'], "space.operations: [none] leaves nothing to choose from"),
         (["--space.operations", '["conv_5x5"]'], "space.operations: 'conv_5x5' is not registered"),
-        (["--space.partial", "3"], "space.partial: 3 does not divide space.channels 16"),
+        (["--space.partial", "3"], "space.partial: 3 does not divide channels 16"),
         (["--batch", "9"], "16 images give 8 for the weights and 8 for the alphas; one batch takes 9 of each"),
         (["--data.images", "99"], "data.images: 99, but"),
         (["--data.alphas", "1"], "data.alphas: 1.0, expected a share between 0 and 1"),

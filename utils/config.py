@@ -20,7 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from utils.errors import UserError, one_line
-from utils.settings import SettingError, limit_of
+from utils.settings import in_group, limit_of
 
 Config = TypeVar("Config")
 MOST_BYTES, MOST_LEVELS = 1 << 20, 20  # of a YAML file
@@ -229,10 +229,8 @@ def _build(kind: type[Config], values: Namespace) -> Config:
     parts: dict[str, Any] = {}
     for each in fields(kind):  # pyright: ignore[reportArgumentType]
         hint, value = hints[each.name], values[each.name]
-        try:
+        with in_group(each.name):
             parts[each.name] = _build(hint, value) if is_dataclass(hint) else value
-        except SettingError as error:
-            raise error.within(each.name) from None
     return kind(**parts)
 
 

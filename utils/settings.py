@@ -8,6 +8,8 @@ the key of the group (`SettingError.within`).
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -32,6 +34,15 @@ class SettingError(UserError):
     def within(self, group: str) -> "SettingError":
         """The same error of the same class, with the key inside a group."""
         return type(self)(f"{group}.{self.key}", self.problem)
+
+
+@contextmanager
+def in_group(name: str) -> Iterator[None]:
+    """Errors of settings inside get the name of their group: `partial: ...` becomes `space.partial: ...`."""
+    try:
+        yield
+    except SettingError as error:
+        raise error.within(name) from None
 
 
 @dataclass(frozen=True, repr=False)

@@ -90,17 +90,18 @@ def _conv_norm(unit: ConvBNReLU) -> Kernel:
 def _fold_cell(builder: Builder, cell: FusionCell, levels: list[Live], size: Size, previous: Value | None) -> Value:
     """`FusionCell.forward`, written into the graph instead of run."""
     states = [fold_operation(builder, edge, level, size) for edge, level in zip(cell.outer, levels, strict=True)]
-    root, states = (states[0], states[1:]) if previous is None else (builder.resize(previous, size), states)
-    edges = iter(cell.inner)
-    nodes = [builder.add([states[0], fold_operation(builder, next(edges), root, size)])]
-    for state in states[1:]:
-        chained = fold_operation(builder, next(edges), nodes[-1], size)
-        second = next(edges)
-        if cell.topology == "released":
-            nodes.append(builder.add([*_with_own_edge(builder, second, state, size), chained]))
-        else:
-            nodes.append(builder.add([state, chained, fold_operation(builder, second, root, size)]))
-    if cell.topology == "figure" and previous is None:
+    root = builder.resize(cast(Value, previous), size) if cell.wiring.root is None else states[cell.wiring.root]
+    edges, nodes = iter(cell.inner), []
+    for node in cell.wiring.nodes:
+        own, others = [states[node.level]], []
+        for source in node.reads:
+            if source == "level":
+                own = _with_own_edge(builder, next(edges), states[node.level], size)
+            else:
+                value = nodes[-1] if source == "before" else root
+                others.append(fold_operation(builder, next(edges), value, size))
+        nodes.append(builder.add([*own, *others]))
+    if cell.wiring.root_is_summed:
         nodes.append(root)
     total = builder.add(nodes)
     if isinstance(total, Constant):

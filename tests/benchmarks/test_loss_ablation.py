@@ -1,24 +1,25 @@
-"""The ablation draws its pictures by name alone and reports what its runs scored."""
+"""The ablation draws its images by name alone and reports what its runs scored."""
 
 import json
 
 import pytest
 
-from benchmarks.loss_ablation import MEASURES, Budget, cell, draw_pictures, report, spread
+from benchmarks import loss_ablation
+from benchmarks.loss_ablation import MEASURES, Budget, cell, draw_images, report, spread
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from utils.errors import UserError
 
 
-def test_pictures_to_train_on_and_to_choose_on_are_fixed_and_disjoint(tmp_path):
+def test_images_to_train_on_and_to_choose_on_are_fixed_and_disjoint(tmp_path):
     root = write_scenes(tmp_path / "data", count=12, size=48)
-    drawn = [draw_pictures(root, 7, 4, tmp_path / out) for out in ("one", "two")]
+    drawn = [draw_images(root, 7, 4, tmp_path / out) for out in ("one", "two")]
     lists = [listed.read_text().split() for listed, _ in drawn]
     choices = [[pair.name for pair in find_pairs(choice)] for _, choice in drawn]
     assert lists[0] == lists[1] and choices[0] == choices[1]
     assert len(lists[0]) == 7 and len(choices[0]) == 4 and not set(lists[0]) & set(choices[0])
-    with pytest.raises(UserError, match="12 pictures, 9 to train on and 4 to choose on are needed"):
-        draw_pictures(root, 9, 4, tmp_path / "one")
+    with pytest.raises(UserError, match="12 images, 9 to train on and 4 to choose on are needed"):
+        draw_images(root, 9, 4, tmp_path / "one")
 
 
 SCORES = {
@@ -39,3 +40,31 @@ def test_the_report_has_table_plot_and_json(tmp_path, capsys):
     assert "| BCE + IoU | 0.6100" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "table.png").stat().st_size > 5000
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["iou/set/mae"] == 0.61
+
+
+def ablation(tmp_path, monkeypatch, *more):
+    """Two losses, one seed, a network without pretrained weights on generated scenes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lite.yaml").write_text(
+        "network: {encoder: mobilenetv3_small_050, channels: 16}\ndata: {root: x, workers: 0}\nprecision: fp32\n"
+    )
+    monkeypatch.setattr("sys.argv", [
+        "loss_ablation.py", "--train", str(tmp_path / "data"), "--data", f"Scenes={tmp_path / 'scenes'}",
+        "--config", str(tmp_path / "lite.yaml"), "--variants", "bce", "iou", "--seeds", "1", "--images", "4",
+        "--choice", "2", "--size", "32", "--epochs", "1", "--batch", "2", "--encoder-weights", "none",
+        "--device", "cpu", *more,
+    ])  # fmt: skip
+    assert loss_ablation.main() == 0
+    return {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.rglob("finished.json")}
+
+
+def test_another_setting_trains_again_and_the_same_does_not(tmp_path, monkeypatch):
+    """It once took a run for finished by a file named `trained`, whatever the settings were."""
+    write_scenes(tmp_path / "data", 6, 40, seed=0)
+    write_scenes(tmp_path / "scenes", 2, 40, seed=1)
+    first = ablation(tmp_path, monkeypatch)
+    assert len(first) == 4, "two trainings, two scores"
+    assert ablation(tmp_path, monkeypatch) == first
+    second = ablation(tmp_path, monkeypatch, "--epochs", "2")
+    assert len(second) == 8 and first.items() <= second.items()
+    assert (tmp_path / "runs" / "benchmarks" / "loss_ablation.md").is_file(), "no committed table is touched"

@@ -5,8 +5,8 @@ import torch
 
 from evaluation.report.figures import rendered
 from nas.cell_drawings import SHORT, draw_cells, draw_weights
-from net.derive import operations_of, random_genotype
-from net.genotype import load
+from net.derive import random_genotype
+from net.genotype import load, operations_of
 from net.settings import PAPER_SPACE, SpaceConfig
 
 

@@ -1,4 +1,4 @@
-"""Comparison of genotypes: end to end at a tiny scale, going on, refusals, and the numbers of the report."""
+"""Comparison of genotypes: end to end at a tiny scale, resuming, refusals, and the numbers of the report."""
 
 import json
 import re
@@ -9,8 +9,12 @@ import torch
 from data.synthetic import write_scenes
 from inference.weights import load_checkpoint
 from nas import compare
+from nas.evidence import genotypes_of, read_trainings
+from nas.genotype_space import dilated, names_of, without_dilation
 from nas.results import Result, write_results
+from nas.settings import CompareConfig
 from net.genotype import load
+from utils.config import parse
 from utils.errors import UserError
 
 SEARCH = """
@@ -41,50 +45,103 @@ def arguments(tmp_path_factory):
     (folder / "train.yaml").write_text(TRAIN)
     return [
         "--data", str(folder / "data"), "--search", str(folder / "search.yaml"), "--train", str(folder / "train.yaml"),
-        "--benchmarks", json.dumps({"Scenes": str(folder / "benchmark")}), "--pictures", "12", "--held_out", "4",
-        "--search_seeds", "[0]", "--random_seeds", "[0]", "--published", "[]", "--train_seeds", "[0]",
-        "--encoder_weights", "none", "--out", str(folder / "out"),
+        "--benchmarks", json.dumps({"ECSSD": str(folder / "benchmark")}), "--images", "12", "--held-out", "4",
+        "--search-seeds", "[0]", "--random-seeds", "[0]", "--published", "[]", "--train-seeds", "[0]",
+        "--encoder-weights", "none", "--evidence", str(folder / "evidence"), "--out", str(folder / "out"),
     ], folder / "out"  # fmt: skip
 
 
-def test_it_compares_and_does_nothing_twice(arguments, monkeypatch):
+def finished(out):
+    """Time stamps of all runs that are finished."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/*/finished.json")}
+
+
+def test_it_compares_and_does_nothing_twice(arguments):
     given, out = arguments
     assert compare.main(given) == 0
     rows = json.loads((out / "compare.json").read_text())["results"]
     assert [row["group"] for row in rows] == ["random", "searched"]
-    assert all(set(row["scores"]) == {"held-out", "Scenes"} and row["parameters"] > 1000 for row in rows)
+    assert all(set(row["scores"]) == {"held-out", "ECSSD"} and row["parameters"] > 1000 for row in rows)
     assert "| random 0 | 0 |" in (out / "compare.md").read_text() and (out / "compare.svg").is_file()
-    names = (out / "pictures.txt").read_text().split()
-    assert len(names) == 12
-    monkeypatch.setattr(compare.subprocess, "run", lambda *a, **k: pytest.fail("run again"))
+    assert len((out / "images.txt").read_text().split()) == 12
+    before = finished(out)
+    assert len(before) == 3
+    folder = next((out / "trainings").glob("random_0_0-*"))
+    folder.rename(folder.with_name("renamed"))
     assert compare.main(given) == 0
-    assert compare.main([*given, "--train_seeds", "[]", "--earlier", str(out / "compare.json")]) == 0
-    with pytest.raises(UserError, match=r"pictures\.txt \("):  # a smaller draw: what is finished was another run
-        compare.main([*given, "--pictures", "11"])
-    with pytest.raises(UserError, match="variants: 'random' is the name of another group"):
-        compare.main([*given, "--variants", '{"random": ""}'])
-    with pytest.raises(UserError, match="pictures is 12 there and 11 here"):
-        compare.main([*given, "--pictures", "11", "--earlier", str(out / "compare.json")])
-    with pytest.raises(UserError, match=r"was run with '0' where it is|was run with .* where it is"):
-        compare.main([*given, "--encoder_weights", "other.pt"])
+    after = finished(out)
+    assert after.pop("renamed") == before.pop(folder.name) and after == before, "nothing ran again"
+    assert compare.main([*given, "--train-seeds", "[]", "--earlier", str(out / "compare.json")]) == 0
 
 
-def test_searches_vote_and_run_side_by_side(arguments, monkeypatch):
+def test_the_evidence_has_a_row_for_each_training(arguments):
     given, out = arguments
-    more = ["--search_seeds", "[0, 1]", "--consensus", '["searched"]', "--jobs", "2", "--train_seeds", "[]"]
+    evidence = out.parent / "evidence"
+    rows = {row.group: row for row in read_trainings(evidence)}
+    assert rows.keys() == {"random", "searched"}
+    assert (rows["random"].search_seed, rows["searched"].search_seed) == (None, 0)
+    results = {one["group"]: one for one in json.loads((out / "compare.json").read_text())["results"]}
+    for group, row in rows.items():
+        assert row.wfm_validation == pytest.approx(results[group]["scores"]["held-out"]["wfm"], abs=1e-6)
+        assert row.wfm_ecssd == pytest.approx(results[group]["scores"]["ECSSD"]["wfm"], abs=1e-6)
+        assert row.wfm_duts is None and row.dilated == 0
+    genotypes = genotypes_of(evidence)
+    assert genotypes["random", "0"] == load(out / "genotypes" / "random_0.json")
+    with pytest.raises(UserError, match=r"budget.json: recipe is .* there and .* here"):
+        compare.main([*given, "--train", str(out.parent / "longer.yaml")])
+
+
+@pytest.fixture(autouse=True)
+def longer(arguments):
+    (arguments[1].parent / "longer.yaml").write_text(TRAIN.replace("epochs: 1", "epochs: 2"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--variants", '{"random": ""}'], "variants: 'random' is the name of another group"),
+        (["--images", "11"], "images is 12 there and 11 here"),
+        (["--train", "longer.yaml"], "recipe is .* there and .* here"),
+        (["--encoder-weights", "other.pt"], "encoder_weights is none there and other.pt here"),
+        (["--benchmarks", "more"], "random 0 has no scores on Other, only on held-out, ECSSD"),
+        (["--consensus", '["other"]'], "consensus: 'other' is none of the variants"),
+        (["--images", "99"], "99 images to train on and 4 held out are 103; it has 16"),
+        (["--undilated", '["searched"]'], "undilated: 'searched', expected random or published"),
+    ],
+)
+def test_what_is_not_comparable_is_refused_before_anything_runs(arguments, capsys, more, message):
+    given, out = arguments
+    before = finished(out)
+    if more[0] == "--train":
+        more = ["--train", str(out.parent / more[1])]
+    if more[1] == "more":
+        path = json.loads((out / "compare.json").read_text())
+        path["budget"]["scored"]["Other"] = path["budget"]["scored"]["ECSSD"]
+        (out.parent / "edited.json").write_text(json.dumps(path))
+        folder = str(out.parent / "benchmark")
+        more = ["--benchmarks", json.dumps({"ECSSD": folder, "Other": folder})]
+    earlier = out.parent / "edited.json" if "Other" in more[-1] else out / "compare.json"
+    with pytest.raises(UserError, match=message):
+        compare.main([*given, "--earlier", str(earlier), *more])
+    assert finished(out) == before
+
+
+def test_searches_vote_and_run_side_by_side(arguments):
+    given, out = arguments
+    more = ["--search-seeds", "[0, 1]", "--consensus", '["searched"]', "--jobs", "2", "--train-seeds", "[]"]
     assert compare.main([*given, *more]) == 0
-    voted = load(out / "genotypes" / "searched-consensus.json")
-    assert voted.provenance["mean of"] == ["searched_0", "searched_1"]
-    rows = [load_checkpoint(out / "searches" / f"searched_{seed}" / "last.pt")["history"] for seed in (0, 1)]
+    voted = load(out / "genotypes" / "searched-consensus_0.json")
+    assert [name.split("-")[0] for name in voted.provenance["mean of"]] == ["searched_0", "searched_1"]
+    rows = [
+        load_checkpoint(next((out / "searches").glob(f"searched_{seed}-*")) / "last.pt")["history"] for seed in (0, 1)
+    ]
     means = torch.tensor([row[-1]["probabilities"] for row in rows]).mean(0)[:, 1:].max(1).values  # but for `none`
     assert voted.provenance["weights"] == pytest.approx(means.tolist(), abs=1e-4)
-    with pytest.raises(UserError, match="consensus: 'other' is none of the variants"):
-        compare.main([*given, "--consensus", '["other"]'])
 
 
 def test_a_genotype_from_another_space_is_refused(arguments):
     given, out = arguments
-    path = out / "searches" / "searched_0" / "genotype.json"
+    path = next((out / "searches").glob("searched_0-*")) / "genotype.json"
     before = path.read_text()
     path.write_text(before.replace('"conv_3x3"', '"dil_conv_3x3"').replace('"SpatialAttention"', '"dil_conv_3x3"'))
     with pytest.raises(UserError, match="comes from another space"):
@@ -92,37 +149,46 @@ def test_a_genotype_from_another_space_is_refused(arguments):
     path.write_text(before)
 
 
-def test_a_run_that_fails_is_told_by_its_last_line(tmp_path):
-    with pytest.raises(UserError, match=r"search.py ended with code 2: .*many"):
-        compare.run_once(tmp_path, ["search.py", "--batch", "many"])
-    assert not (tmp_path / "finished.json").exists()
-
-
-def test_too_few_pictures_are_refused(arguments):
-    with pytest.raises(UserError, match=r"99 pictures to train on and 4 held out are 103; it has 16"):
-        compare.main([*arguments[0], "--pictures", "99"])
+def test_undilated_and_homogeneous_cells_are_among_the_candidates(arguments):
+    given, out = arguments
+    more = ["--published", '["resnet50"]', "--undilated", '["published"]', "--homogeneous", "true"]
+    config = parse(CompareConfig, "", [*given, *more, "--out", str(out.parent / "other")])
+    found = compare.fixed_candidates(compare.prepare(config))
+    plain = next(one for one in found if one.group == "undilated").genotype
+    published = load("resnet50")
+    assert plain == without_dilation(published) and dilated(plain) == 0 and dilated(published) == 12
+    homogeneous = {one.name: set(names_of(one.genotype)) for one in found if one.group == "homogeneous"}
+    assert homogeneous == {name: {name} for name in ("skip_connect", "conv_3x3", "SpatialAttention")}
 
 
 def test_the_report_has_mean_spread_and_every_point(tmp_path):
     results = [
         Result(group, name, seed, 2_000_000, 0.5, {"held-out": {"wfm": value, "mae": 0.1}})
-        for group, name, seed, value in [("random", "0", 0, 0.6), ("random", "0", 1, 0.8), ("searched", "0", 0, 0.9)]
-    ]
+        for group, name, seed, value in [
+            ("random", "0", 0, 0.6), ("random", "1", 0, 0.8), ("random", "0", 1, 0.1), ("searched", "0", 0, 0.9),
+        ]
+    ]  # fmt: skip
     write_results(tmp_path, results, ["held-out"], "What it is.")
     text = (tmp_path / "compare.md").read_text()
-    assert "| random | 2 | 2.00 | 0.50 | 0.7000 ± 0.1414 (0.6000 to 0.8000) |" in text
-    assert len(re.findall(r"^\| (random|searched) 0 \|", text, re.MULTILINE)) == 3
+    assert "| random | 2 | 2.00 | 0.50 | 0.7000 ± 0.1414 (0.6000 to 0.8000) |" in text, "seed 0, which both have"
+    assert "| searched | 1 | 2.00 | 0.50 | 0.9000 |" in text, "one training has no spread"
+    assert "training seed 0, which all groups have" in text
+    assert len(re.findall(r"^\| (random|searched) \d \|", text, re.MULTILINE)) == 4
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_report_compares_with_random_cells_genotype_by_genotype(tmp_path):
-    """Random genotypes have means .7 and .5, so .6 ± .1; two trainings of the first differ by .1414."""
-    trained = [("random", "0", 0.6), ("random", "0", 0.8), ("random", "1", 0.5), ("searched", "0", 0.9)]
+def test_the_report_compares_with_random_cells_within_a_seed(tmp_path):
+    """Seed 1 costs every genotype .3. With seed 0 random genotypes have .7 and .5, so .6 ± .1."""
+    trained = [("random", "0", 0, 0.7), ("random", "0", 1, 0.4), ("random", "1", 0, 0.5), ("random", "1", 1, 0.2),
+               ("searched", "0", 0, 0.9), ("searched", "1", 0, 0.9), ("alone", "0", 0, 0.6),
+               ("late", "0", 2, 0.9)]  # fmt: skip
     results = [
         Result(group, name, seed, 2_000_000, 0.5, {"held-out": {"wfm": value, "mae": 0.1}})
-        for seed, (group, name, value) in enumerate(trained)
+        for group, name, seed, value in trained
     ]
     write_results(tmp_path, results, ["held-out"], "What it is.")
     text = (tmp_path / "compare.md").read_text()
     assert "| searched | +0.3000 ± 0.1000 |" in text
-    assert "| between trainings of one genotype | 0.1414 |" in text
+    assert "| alone | +0.0000 ± 0.1000 |" in text, "the noise of a training is 0 here"
+    assert "| late | no training seed in common |" in text
+    assert "| noise of a training | 0.0000 |" in text

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from data.synthetic import write_scenes
-from nas.compare import CompareConfig
 from nas.halves import build_halves, split_halves
-from nas.settings import SearchConfig, SearchDataConfig, as_stored_now
+from nas.settings import CompareConfig, SearchConfig, SearchDataConfig, as_stored_now
 from net.settings import PAPER_SPACE
 from utils.config import parse, to_plain
 

@@ -9,8 +9,8 @@ import torch
 from nas.settings import WatchConfig
 from nas.watch import EpochProgress, agreement, chosen_record, collapse, discretisation_gap, mean_entropy, measure_epoch
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
-from net.derive import derive, operations_of
-from net.genotype import CellGenotype, Genotype, load
+from net.derive import derive
+from net.genotype import CellGenotype, Genotype, load, operations_of
 from net.settings import PAPER_SPACE, SpaceConfig
 from net.supernet import build_supernet
 

@@ -11,6 +11,7 @@ from net.fusion_cell import FusionCell
 from net.genotype import CellGenotype, Genotype, load
 from net.losses import saliency_loss
 from net.settings import LossConfig, NetworkConfig
+from net.wiring import wiring_of
 
 NARROW = NetworkConfig("mobilenetv3_small_050", "resnet50", 16)
 
@@ -61,7 +62,7 @@ def test_figure_topology_differs_and_trains(genotype):
     released = load(genotype)
     figure = Genotype(released.cells, "figure")
     torch.manual_seed(0)
-    one, two = (FusionCell(released.cells[1], 16, topology).eval() for topology in ("released", "figure"))
+    one, two = (FusionCell(released.cells[1], 16, wiring_of(2, topology)).eval() for topology in ("released", "figure"))
     two.load_state_dict(one.state_dict())
     levels = [torch.randn(1, 16, side, side) for side in (4, 8, 16, 32)]
     previous = torch.randn(1, 16, 8, 8)
@@ -74,7 +75,7 @@ def skips(inner):
 
 
 def test_released_first_cell_by_hand():
-    cell = FusionCell(skips(5), 16).eval()
+    cell = FusionCell(skips(5), 16, wiring_of(1)).eval()
     cell.fuse = torch.nn.Identity()
     z = [torch.full((1, 16, 4, 4), float(value)) for value in (1, 10, 100, 1000)]
     # n1 = z1 + z0 = 11, n2 = z2 + n1 + z2 = 211, n3 = z3 + n2 + z3 = 2211; the sum leaves z0 out.
@@ -82,7 +83,7 @@ def test_released_first_cell_by_hand():
 
 
 def test_figure_first_cell_by_hand():
-    cell = FusionCell(skips(5), 16, "figure").eval()
+    cell = FusionCell(skips(5), 16, wiring_of(1, "figure")).eval()
     cell.fuse = torch.nn.Identity()
     z = [torch.full((1, 16, 4, 4), float(value)) for value in (1, 10, 100, 1000)]
     # n1 = z1 + z0 = 11, n2 = z2 + n1 + z0 = 112, n3 = z3 + n2 + z0 = 1113, and the root itself.
@@ -90,7 +91,7 @@ def test_figure_first_cell_by_hand():
 
 
 def test_released_later_cell_by_hand():
-    cell = FusionCell(skips(7), 16).eval()
+    cell = FusionCell(skips(7), 16, wiring_of(2)).eval()
     cell.fuse = torch.nn.Identity()
     z = [torch.full((1, 16, 4, 4), float(value)) for value in (1, 10, 100, 1000)]
     x = torch.full((1, 16, 2, 2), 5.0)

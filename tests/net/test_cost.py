@@ -5,8 +5,7 @@ import torch
 
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.derive import check_genotype, random_genotype
-from net.genotype import load
-from net.mixture import SpaceError
+from net.genotype import GenotypeError, load
 from net.settings import PAPER_SPACE, CostConfig, SpaceConfig
 from net.supernet import build_supernet
 from utils.settings import SettingError
@@ -63,8 +62,8 @@ def test_a_latency_without_a_table_is_refused():
 
 def test_a_genotype_from_another_space_is_refused():
     space = SpaceConfig(operations=["skip_connect", "conv_3x3"])
-    with pytest.raises(SpaceError, match="mine: comes from another space: cell 1 outer E5 is 'dil_conv_3x3_dil4'"):
+    with pytest.raises(GenotypeError, match="mine: comes from another space: cell 1 outer E5 is 'dil_conv_3x3_dil4'"):
         check_genotype(load("resnet50"), space, "mine")
-    with pytest.raises(SpaceError, match="its topology is released, the space's is figure"):
+    with pytest.raises(GenotypeError, match="its topology is released, the space's is figure"):
         check_genotype(load("resnet50"), SpaceConfig(topology="figure"), "mine")
     check_genotype(load("resnet50"), SpaceConfig(), "mine")

@@ -1,4 +1,4 @@
-"""Mixture: it is the weighted sum of its candidates, forward and backward; what it refuses."""
+"""MixedOp: it is the weighted sum of its candidates, forward and backward; what it refuses."""
 
 import pytest
 import torch
@@ -8,21 +8,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from net import operations
-from net.mixture import Mixture, SpaceError, build_candidate
+from net.mixture import MixedOp, SpaceError, build_candidate
 from net.settings import PAPER_SPACE
 
 
 def naive(mixture, x):
-    """The definition, operation by operation."""
+    """DARTS' equation 2, with partial channels and the auxiliary skip, operation by operation."""
     weights = torch.softmax(mixture.alpha / mixture.temperature, dim=0)
     part, rest = x[:, : mixture.width], x[:, mixture.width :]
     mixed = sum(weight * candidate(part) for weight, candidate in zip(weights, mixture.candidates, strict=True))
-    return torch.cat([rest, mixed], dim=1) + mixture.auxiliary * x
+    result = torch.cat([rest, mixed], dim=1) + mixture.auxiliary * x
+    torch.testing.assert_close(mixture.definition(x), result)
+    return result
 
 
 def make(names=PAPER_SPACE, channels=16, partial=1, seed=0):
     torch.manual_seed(seed)
-    mixture = Mixture(names, channels, partial)
+    mixture = MixedOp(names, channels, partial)
     nn.init.normal_(mixture.alpha)
     return mixture
 
@@ -152,19 +154,19 @@ def test_alphas_are_in_the_state_dict():
     [
         ([], 16, 1, "leaves nothing to choose from"),
         (["none"], 16, 1, r"\[none\] leaves nothing to choose from"),
-        (["conv_3x3", "conv_3x3"], 16, 1, "'conv_3x3' stands there twice"),
-        (["conv_3x3"], 16, 3, "space.partial: 3 does not divide space.channels 16"),
-        (["conv_3x3"], 16, 0, "space.partial: 0"),
+        (["conv_3x3", "conv_3x3"], 16, 1, "'conv_3x3' is listed twice"),
+        (["conv_3x3"], 16, 3, "^partial: 3 does not divide channels 16"),
+        (["conv_3x3"], 16, 0, "^partial: 0"),
     ],
 )
 def test_a_space_that_cannot_work_is_refused(names, channels, partial, message):
     with pytest.raises(SpaceError, match=message):
-        Mixture(names, channels, partial)
+        MixedOp(names, channels, partial)
 
 
 def test_an_unknown_operation_is_refused():
-    with pytest.raises(operations.OperationError, match="space.operations: 'conv_5x5' is not registered. Known: none"):
-        Mixture(["conv_5x5"], 16)
+    with pytest.raises(SpaceError, match="^operations: 'conv_5x5' is not registered. Registered: none"):
+        MixedOp(["conv_5x5"], 16)
 
 
 @pytest.mark.parametrize("kind", ["scaled", "subclass"])

@@ -6,7 +6,8 @@ import torch
 
 from net import operations
 from net.auto_msfnet import AutoMSFNet
-from net.derive import derive, discretise, operations_of, random_genotype, strongest
+from net.derive import derive, discretise, random_genotype, strongest
+from net.genotype import operations_of
 from net.mixture import SpaceError, use_batch_statistics
 from net.settings import PAPER_SPACE, SpaceConfig
 from net.supernet import build_supernet
@@ -136,3 +137,15 @@ def test_a_pretrained_encoder_keeps_its_norm(tmp_path):
 def test_an_empty_space_is_refused():
     with pytest.raises(SpaceError, match="leaves nothing to choose from"):
         small(operations=["none"])
+
+
+def test_alphas_decide_where_their_softmax_underflows():
+    """At temperature .01 all weights but that of `none` are 0 in float32; the last operation has the greatest alpha."""
+    network = small()
+    with torch.no_grad():
+        for alpha in network.alphas():
+            alpha.copy_(torch.linspace(-40, -20, len(alpha)))
+            alpha[SMALL.operations.index("none")] = 0
+    network.set_relaxation(0.01, 0.0)
+    assert (network.probabilities() > 0).sum() == 31
+    assert {name for _, name in operations_of(derive(network, SMALL))} == {SMALL.operations[-1]}

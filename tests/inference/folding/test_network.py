@@ -16,7 +16,7 @@ from inference.weights import LoadedNetwork, load_network
 from net import authors, operations
 from net import encoder as encoders
 from net.auto_msfnet import AutoMSFNet
-from net.genotype import INNER_EDGES, TOPOLOGIES, CellGenotype, Genotype, load
+from net.genotype import TOPOLOGIES, CellGenotype, Genotype, load
 from tests.net.golden import golden_files, golden_state, read_keys
 
 PAPERS = ("none", "skip_connect", "sep_conv_3x3", "sep_conv_3x3_rp2", "dil_conv_3x3", "dil_conv_3x3_rp2",
@@ -66,7 +66,7 @@ def genotype_of(outer: list[str], inner: list[str], topology: str = "released") 
     outer_edges, inner_edges = iter(outer), iter(inner)
     cells = [
         CellGenotype(tuple(next(outer_edges) for _ in range(4)), tuple(next(inner_edges) for _ in range(count)))
-        for count in INNER_EDGES
+        for count in (5, 7, 7)
     ]
     return Genotype(tuple(cells), topology)  # type: ignore[arg-type]
 

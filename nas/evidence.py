@@ -1,0 +1,168 @@
+"""The evidence of a comparison as committed files: one row a training, the genotypes, and the supernets' scores.
+
+    trainings.csv   group, genotype, search_seed, training_seed, gmac, dilated, wfm_validation, wfm_ecssd, wfm_duts
+    genotypes/      <group>_<genotype>.json for each genotype of the table
+    supernet.csv    group, search_seed, genotype, score: what a supernet of `oneshot` says of the pool's genotypes
+    budget.json     what all rows have in common
+
+Rows are replaced, never mixed: a table that was made with another budget is refused.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nas.genotype_space import dilated
+from nas.results import Result, ResultsError
+from net.genotype import Genotype, load
+from utils.files import replace_text
+
+COLUMNS = {"wfm_validation": "held-out", "wfm_ecssd": "ECSSD", "wfm_duts": "DUTS-TE"}
+"""Column of trainings.csv -> dataset of the comparison."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One row of trainings.csv.
+
+    Attributes:
+        group: random, published, undilated, homogeneous, or the variant of a search.
+        genotype: name within the group.
+        search_seed: of the search that found it; None for a genotype that no search made.
+        training_seed: of the training.
+        gmac: multiply-accumulates of the whole network on one image, in billions.
+        dilated: edges with a dilated operation, of 31.
+        wfm_validation: weighted F on the images of the training dataset that nothing saw.
+        wfm_ecssd, wfm_duts: weighted F on the benchmarks; None if not scored.
+    """
+
+    group: str
+    genotype: str
+    search_seed: int | None
+    training_seed: int
+    gmac: float
+    dilated: int
+    wfm_validation: float
+    wfm_ecssd: float | None
+    wfm_duts: float | None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells two rows apart."""
+        return self.group, self.genotype, self.training_seed
+
+
+@dataclass(frozen=True)
+class SupernetScore:
+    """One row of supernet.csv: P1 IoU of a sub-network of a trained supernet."""
+
+    group: str
+    search_seed: int
+    genotype: str
+    score: float
+
+
+def training_of(result: Result, genotype: Genotype, search_seed: int | None) -> Training:
+    """The row of a result."""
+    scores = {
+        column: round(result.scores[name]["wfm"], 6) if name in result.scores else None
+        for column, name in COLUMNS.items()
+    }
+    return Training(
+        result.group, result.name, search_seed, result.seed, round(result.gmac, 6), dilated(genotype), **scores
+    )  # pyright: ignore[reportArgumentType]  # the held-out images are always scored
+
+
+def read_trainings(folder: Path) -> list[Training]:
+    """Rows of trainings.csv; none if there is no such file.
+
+    Raises:
+        ResultsError: naming the file and what is wrong with it.
+    """
+    return _read(folder / "trainings.csv", Training)
+
+
+def read_supernet(folder: Path) -> list[SupernetScore]:
+    """Rows of supernet.csv; none if there is no such file.
+
+    Raises:
+        ResultsError: naming the file and what is wrong with it.
+    """
+    return _read(folder / "supernet.csv", SupernetScore)
+
+
+def genotypes_of(folder: Path) -> dict[tuple[str, str], Genotype]:
+    """(group, genotype) -> its operations, for every genotype of trainings.csv.
+
+    Raises:
+        GenotypeError: if a file is missing or invalid.
+    """
+    wanted = dict.fromkeys((row.group, row.genotype) for row in read_trainings(folder))
+    return {key: load(folder / "genotypes" / f"{'_'.join(key)}.json") for key in wanted}
+
+
+def add_trainings(
+    folder: Path, rows: Sequence[Training], genotypes: Mapping[tuple[str, str], Genotype], budget: Mapping[str, Any]
+) -> None:
+    """Writes rows into trainings.csv in the place of those with the same group, genotype and training seed.
+
+    Raises:
+        ResultsError: if the table was made with another budget, naming what differs.
+    """
+    known = folder / "budget.json"
+    if known.is_file():
+        before = json.loads(known.read_text("utf-8"))
+        differ = [key for key in {**before, **budget} if before.get(key) != budget.get(key)]
+        if differ:
+            raise ResultsError(
+                f"{known}: {differ[0]} is {str(before.get(differ[0]))[:60]} there and "
+                f"{str(budget.get(differ[0]))[:60]} here. Give the same, or another evidence."
+            )
+    replace_text(known, json.dumps(dict(budget), indent=1, sort_keys=True) + "\n")
+    for key, genotype in genotypes.items():
+        replace_text(folder / "genotypes" / f"{'_'.join(key)}.json", genotype.to_json())
+    merged = {row.key: row for row in [*read_trainings(folder), *rows]}
+    _write(folder / "trainings.csv", Training, merged.values())
+
+
+def add_supernet(folder: Path, rows: Sequence[SupernetScore]) -> None:
+    """Writes rows into supernet.csv in the place of those with the same group, search seed and genotype."""
+    merged = {(row.group, row.search_seed, row.genotype): row for row in [*read_supernet(folder), *rows]}
+    _write(folder / "supernet.csv", SupernetScore, merged.values())
+
+
+def _read(path: Path, kind: type[Any]) -> list[Any]:
+    if not path.is_file():
+        return []
+    rows, names = [], [field.name for field in fields(kind)]
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if reader.fieldnames != names:
+            raise ResultsError(f"{path}: its columns are {reader.fieldnames}, expected {', '.join(names)}.")
+        for number, record in enumerate(reader, 2):
+            try:
+                rows.append(kind(**{field.name: _value(str(field.type), record[field.name]) for field in fields(kind)}))
+            except (TypeError, ValueError) as error:
+                raise ResultsError(f"{path}: line {number}: {error}.") from None
+    return rows
+
+
+def _value(kind: str, text: str) -> Any:
+    """The value of a cell; `kind` is the annotation of its field."""
+    if "None" in kind and not text:
+        return None
+    if "str" in kind:
+        return text
+    return int(text) if "int" in kind else float(text)
+
+
+def _write(path: Path, kind: type[Any], rows: Iterable[Any]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in asdict(row).items()} for row in rows)
+    replace_text(path, text.getvalue())

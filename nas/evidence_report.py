@@ -1,0 +1,209 @@
+"""The tables of docs/search.md, from committed files alone: `python search.py compare --report`.
+
+The page has a pair of marks for each table, `<!-- table NAME -->` and `<!-- end -->`; what stands between is replaced.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from evaluation.report.figures import COLOURS, rendered, styled
+from evaluation.tables.writer import Table, markdown
+from nas.evidence import COLUMNS, SupernetScore, Training, genotypes_of, read_supernet, read_trainings
+from nas.evidence_statistics import (
+    SITES,
+    Effect,
+    RankCorrelation,
+    best_of,
+    effect_at_equal_cost,
+    fit_counts,
+    rank_correlation,
+    used_operations,
+)
+from nas.matched import common_seeds
+from nas.results import ResultsError, write_tables
+from nas.settings import RANDOM
+from net.genotype import Genotype
+from utils.files import replace_bytes, replace_text
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "search.md"
+EVIDENCE = ROOT / "benchmarks" / "search_evidence"
+COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
+LEAST = 30
+"""Genotypes that a rank correlation needs before the page shows it as a finding."""
+
+
+def write_report(page: Path = PAGE, evidence: Path = EVIDENCE, comparisons: Sequence[Path] = COMPARISONS) -> list[Path]:
+    """Writes the tables of the page, its figure, and those of the comparisons; returns the files.
+
+    Raises:
+        ResultsError: if the page lacks the marks of a table, or a file can't be read.
+    """
+    for folder in comparisons:
+        write_tables(folder)
+    rows, scores = read_trainings(evidence), read_supernet(evidence)
+    genotypes = genotypes_of(evidence)
+    tables = {
+        "groups": groups_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
+        "state": state_of(rows, scores),
+    }  # fmt: skip
+    text = page.read_text("utf-8")
+    for name, table in tables.items():
+        text = put(text, name, table, page)
+    replace_text(page, text)
+    figure = page.with_name("search_pareto.svg")
+    if rows:
+        replace_bytes(figure, rendered(draw_pareto(rows), "svg"))
+    return [page, *([figure] if rows else []), *(folder / "compare.md" for folder in comparisons)]
+
+
+def put(text: str, name: str, table: str, page: Path) -> str:
+    """The text with the table between its marks.
+
+    Raises:
+        ResultsError: if the marks are missing.
+    """
+    marks = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not marks.search(text):
+        raise ResultsError(f"{page}: the marks of table {name} are missing. Add `<!-- table {name} -->` and an end.")
+    return marks.sub(lambda found: f"{found[1]}\n{table}\n\n{found[2]}", text)
+
+
+def state_of(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:
+    """A sentence: how much of the evidence there is."""
+    counts = {group: len({row.genotype for row in rows if row.group == group}) for group in _groups(rows)}
+    if not counts:
+        return "`trainings.csv` has no row yet: the evidence has not been run."
+    listed = ", ".join(f"{group} {count}" for group, count in counts.items())
+    judged = len({(row.group, row.search_seed) for row in scores})
+    return f"{len(rows)} trainings; genotypes by group: {listed}; supernets that scored the pool: {judged}."
+
+
+def groups_table(rows: Sequence[Training]) -> str:
+    """Each group against the pool of random genotypes at equal multiply-adds, on each dataset."""
+    heads = ["cells", "genotypes", "seeds", "GMAC", "dilated"]
+    heads += [f"{name} weighted F less the pool's [95 %], p" for name in COLUMNS.values()]
+    pool = [row for row in rows if row.group == RANDOM]
+    lines = []
+    for group in _groups(rows):
+        mine = [row for row in rows if row.group == group]
+        seeds = common_seeds(*(_scores(part, "wfm_validation") for part in (mine, pool)))
+        size = [f"{np.mean([row.gmac for row in mine]):.3f}", f"{np.mean([row.dilated for row in mine]):.1f}"]
+        cells = [_versus_pool(mine, pool, column, seeds) for column in COLUMNS]
+        count = len({row.genotype for row in mine})
+        lines.append([group, str(count), " ".join(map(str, seeds)) or "none in common", *size, *cells])
+    if not lines:
+        return "No trainings yet."
+    best = best_of([value for _, value in _means(pool, "wfm_validation")], 8) if len(pool) > 1 else float("nan")
+    note = f"\n\nExpected best of 8 random genotypes by held-out weighted F: {best:.4f}." if len(pool) > 7 else ""
+    return markdown(Table(heads, lines)) + note
+
+
+def _versus_pool(mine: Sequence[Training], pool: Sequence[Training], column: str, seeds: Sequence[int]) -> str:
+    group = [(cost, value) for cost, value in _means([row for row in mine if row.training_seed in seeds], column)]
+    others = [(cost, value) for cost, value in _means([row for row in pool if row.training_seed in seeds], column)]
+    if not group or not others:
+        return "not scored"
+    level = float(np.mean([value for _, value in group]))
+    if mine[0].group == RANDOM:
+        return f"{level:.4f} (mean)"
+    if len(group) + len(others) < 4:
+        return f"{level:.4f}; too few genotypes"
+    (costs, values), (pool_costs, pool_values) = (np.array(part).T for part in (group, others))
+    found: Effect = effect_at_equal_cost(values, costs, pool_values, pool_costs)
+    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], {found.p:.4f}"
+
+
+def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:
+    """Kendall's tau between the score of each supernet and the trained score of the pool, plain and given the cost."""
+    trained = {f"{RANDOM}_{row.genotype}": row for row in rows if row.group == RANDOM and row.training_seed == 0}
+    lines = []
+    for group, seed in sorted({(one.group, one.search_seed) for one in scores}):
+        pairs = [
+            (one.score, trained[one.genotype])
+            for one in scores
+            if (one.group, one.search_seed) == (group, seed) and one.genotype in trained
+        ]
+        if len(pairs) < 3:
+            continue
+        judged = np.array([score for score, _ in pairs])
+        reached = np.array([row.wfm_validation for _, row in pairs])
+        cost = np.array([row.gmac for _, row in pairs])
+        found = (rank_correlation(judged, reached), rank_correlation(judged, reached, cost))
+        few = "" if len(pairs) >= LEAST else f", fewer than {LEAST}"
+        lines.append([group, str(seed), f"{len(pairs)}{few}", *map(_interval, found)])
+    if not lines:
+        return "No supernet has scored three trained genotypes yet."
+    return markdown(Table(["supernet", "search seed", "genotypes", "tau [95 %]", "partial tau given GMAC"], lines))
+
+
+def _interval(found: RankCorrelation) -> str:
+    return f"{found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def effects_table(rows: Sequence[Training], genotypes: Mapping[tuple[str, str], Genotype]) -> str:
+    """What one more edge with an operation is worth at each site, at equal multiply-adds: pool and undilated cells."""
+    kept = [row for row in rows if row.training_seed == 0]
+    if len(kept) < 10:
+        return f"{len(kept)} trainings with seed 0; the linear model is shown from 10 on."
+    chosen = [genotypes[row.group, row.genotype] for row in kept]
+    operations = used_operations(chosen)
+    cost = np.array([row.gmac for row in kept])
+    model = fit_counts(chosen, cost, np.array([row.wfm_validation for row in kept]), operations)
+    values, errors = model.effects()
+    lines = []
+    for place, name in enumerate(operations):
+        cells = (number * len(operations) + place for number in range(len(SITES)))
+        lines.append([name, *(f"{1e4 * values[cell]:+.1f} ± {1e4 * errors[cell]:.1f}" for cell in cells)])
+    lines.append(["one GMAC, anywhere", f"{1e4 * values[-1]:+.0f} ± {1e4 * errors[-1]:.0f}", *[""] * (len(SITES) - 1)])
+    heads = ["operation", *(f"cell {cell} {kind}" for cell, kind in SITES)]
+    note = (
+        f"Held-out weighted F in units of .0001 for one more edge, ± posterior standard deviation; {len(kept)} "
+        f"genotypes."
+    )
+    return f"{markdown(Table(heads, lines))}\n\n{note}"
+
+
+def draw_pareto(rows: Sequence[Training]) -> Figure:
+    """Held-out weighted F against multiply-adds, a colour a group, with the upper envelope of all."""
+    with styled():
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        panel = figure.subplots()
+        for number, group in enumerate(_groups(rows)):
+            points = np.array(_means([row for row in rows if row.group == group], "wfm_validation"))  # (N, 2)
+            panel.plot(*points.T, "o", ms=4, alpha=0.8, color=COLOURS[number % len(COLOURS)], label=group)
+        front, top = [], -np.inf
+        for cost, value in sorted(_means(rows, "wfm_validation")):
+            if value > top:
+                front, top = [*front, (cost, value)], value
+        panel.plot(*np.array(front).T, color="black", lw=0.8, drawstyle="steps-post", label="Pareto front")
+        panel.set(xlabel="GMAC of the network", ylabel="held-out weighted F")
+        panel.legend()
+    return figure
+
+
+def _groups(rows: Sequence[Training]) -> list[str]:
+    return list(dict.fromkeys(row.group for row in rows))
+
+
+def _scores(rows: Sequence[Training], column: str) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        found.setdefault(row.genotype, {})[row.training_seed] = getattr(row, column)
+    return found
+
+
+def _means(rows: Sequence[Training], column: str) -> list[tuple[float, float]]:
+    """(GMAC, mean over the training seeds) of each genotype that was scored."""
+    read: Callable[[Training], float | None] = lambda row: getattr(row, column)  # noqa: E731
+    found = []
+    for key in dict.fromkeys((row.group, row.genotype) for row in rows):
+        mine = [row for row in rows if (row.group, row.genotype) == key]
+        values = [value for value in map(read, mine) if value is not None]
+        if values:
+            found.append((mine[0].gmac, float(np.mean(values))))
+    return found

@@ -1,0 +1,133 @@
+"""Statistics of the evidence: groups against the pool at equal multiply-adds, rank correlations, worth of operations.
+
+Genotypes are the units: each counts once, by the mean of its trainings with the seeds that both groups have.
+Sources: permutation of residuals: Freedman and Lane, J. Business & Economic Statistics 1 (1983). Partial Kendall tau:
+Kendall, Biometrika 32 (1942).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, t
+
+from nas.genotype_space import names_of
+from nas.linear_model import LinearModel, fit
+from net.genotype import Genotype, operations_of
+
+Array = NDArray[np.float64]
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+class Effect(NamedTuple):
+    """Score of a group less that of the pool at equal multiply-adds: value, ends of its 95 % interval, p."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+class RankCorrelation(NamedTuple):
+    """Kendall's tau, ends of its 95 % bootstrap interval, and the number of genotypes."""
+
+    tau: float
+    low: float
+    high: float
+    count: int
+
+
+def effect_at_equal_cost(group: Array, group_cost: Array, pool: Array, pool_cost: Array, seed: int = 0) -> Effect:
+    """Effect of belonging to the group in score = a + b * cost + effect * group, by least squares.
+
+    The interval is Student's. The p value is two-sided, from permutations of the residuals of score = a + b * cost.
+
+    Shapes:
+        group, group_cost: (N,); pool, pool_cost: (M,).
+
+    Raises:
+        ValueError: if there are fewer than four genotypes.
+    """
+    score, cost = np.concatenate([group, pool]), np.concatenate([group_cost, pool_cost])
+    count = len(score)
+    if count < 4 or not len(group) or not len(pool):
+        raise ValueError(f"{len(group)} genotypes against {len(pool)}: the effect needs four, at least one in each.")
+    member = np.concatenate([np.ones(len(group)), np.zeros(len(pool))])
+    reduced = np.stack([np.ones(count), cost - cost.mean()], 1)
+    if np.ptp(cost) < 1e-9 * max(abs(cost.mean()), 1e-300):
+        reduced = reduced[:, :1]  # equal costs say nothing of a slope
+    projector = np.eye(count) - reduced @ np.linalg.pinv(reduced)
+    own = projector @ member  # membership less what cost explains of it
+    residual = projector @ score
+    value = own @ residual / (own @ own)
+    freedom = count - reduced.shape[1] - 1
+    rest = residual - value * own
+    error = np.sqrt(rest @ rest / freedom / (own @ own)) if freedom > 0 else np.inf
+    reach = t.ppf((1 + LEVEL) / 2, freedom) * error if freedom > 0 else np.inf
+    rng = np.random.default_rng(seed)
+    shuffled = np.stack([rng.permutation(residual) for _ in range(RESAMPLES)])  # (R, N)
+    others = shuffled @ projector @ own / (own @ own)
+    extreme = int((np.abs(others) >= abs(value) - 1e-12).sum())
+    return Effect(float(value), float(value - reach), float(value + reach), (extreme + 1) / (RESAMPLES + 1))
+
+
+def rank_correlation(first: Array, second: Array, given: Array | None = None, seed: int = 0) -> RankCorrelation:
+    """Kendall's tau-b of two scores of the same genotypes; the partial one where a third variable is given.
+
+    Shapes:
+        first, second, given: (N,).
+    """
+    count = len(first)
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(0, count, count) for _ in range(1000)]
+    taus = np.array([_tau(first[d], second[d], None if given is None else given[d]) for d in draws])
+    low, high = np.nanquantile(taus, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return RankCorrelation(_tau(first, second, given), float(low), float(high), count)
+
+
+def _tau(first: Array, second: Array, given: Array | None) -> float:
+    pair = float(kendalltau(first, second).statistic)
+    if given is None:
+        return pair
+    one, other = (float(kendalltau(values, given).statistic) for values in (first, second))
+    below = np.sqrt((1 - one**2) * (1 - other**2))
+    return (pair - one * other) / below if below > 0 else float("nan")
+
+
+def best_of(values: Sequence[float], draws: int) -> float:
+    """Expected maximum of `draws` values drawn from these without putting any back."""
+    ordered = np.sort(np.asarray(values, np.float64))
+    count, draws = len(ordered), min(draws, len(values))
+    ways = np.cumprod([1.0, *((count - draws - k) / (count - 1 - k) for k in range(count - draws))])
+    # The k-th greatest is the maximum with the chance that the draw holds it and none that is greater.
+    chances = draws / count * ways
+    return float((chances * ordered[::-1][: len(chances)]).sum())
+
+
+SITES = tuple((cell, kind) for cell in (1, 2, 3) for kind in ("outer", "inner"))
+"""Where an operation may stand: cell and kind of edge."""
+
+
+def count_features(genotypes: Sequence[Genotype], cost: Array, operations: Sequence[str]) -> Array:
+    """How often each operation stands at each of the `SITES`, and the multiply-adds.
+
+    Shapes:
+        cost: (N,); returns: (N, sites * operations + 1).
+    """
+    rows = []
+    for genotype, macs in zip(genotypes, cost, strict=True):
+        placed = [((edge.cell, edge.kind), name) for edge, name in operations_of(genotype)]
+        rows.append([*(float(placed.count((site, name))) for site in SITES for name in operations), float(macs)])
+    return np.array(rows)
+
+
+def fit_counts(genotypes: Sequence[Genotype], cost: Array, scores: Array, operations: Sequence[str]) -> LinearModel:
+    """Linear model of a score on `count_features`."""
+    return fit(count_features(genotypes, cost, operations), scores)
+
+
+def used_operations(genotypes: Sequence[Genotype]) -> list[str]:
+    """Operations that occur, by name."""
+    return sorted({name for genotype in genotypes for name in names_of(genotype)})

@@ -1,0 +1,142 @@
+/**
+ * The network behind a worker. Files are fetched once, with progress, and checked; the worker can be ended at any time
+ * and starts again from them.
+ */
+
+import { sha256 } from "./sha256.js";
+
+export class Engine {
+  #files;  // promise of what the worker opens
+  #worker;  // promise of an opened worker
+  #current;  // the worker itself, to end it
+  #idle;
+
+  /** `idleSeconds`: after these without an image the worker ends, which frees its memory. */
+  constructor(idleSeconds = 120) {
+    this.idleSeconds = idleSeconds;
+    this.backend = "";
+    this.busy = false;
+  }
+
+  /** Fetches what is needed and starts the worker; `progress` gets a number from 0 to 1. */
+  async open(progress = () => {}) {
+    clearTimeout(this.#idle);
+    this.#files ??= download(progress).catch((error) => { this.#files = undefined; throw error; });
+    const files = await this.#files;
+    this.#worker ??= this.#start(files).catch((error) => { this.end(); throw error; });
+    await this.#worker;
+  }
+
+  /** The cutout of an image, a Blob: { cutout, blurred: ImageBitmap; whole: { width, height } }. */
+  async cut(image, progress) {
+    this.busy = true;
+    try {
+      await this.open(progress);
+      const worker = await this.#worker;
+      return await ask(worker, { kind: "cut", image });
+    } finally {
+      this.busy = false;
+      this.#idle = setTimeout(() => this.end(), 1000 * this.idleSeconds);
+    }
+  }
+
+  /** Ends the worker; work in progress fails. The next image starts another. */
+  end() {
+    clearTimeout(this.#idle);
+    this.#current?.terminate();
+    this.#current?.dispatchEvent(new Event("ended"));
+    this.#current = this.#worker = undefined;
+  }
+
+  async #start(files) {
+    const gpu = files.runtimes.find((runtime) => runtime.gpu);
+    if (gpu) {
+      try {
+        return await this.#launch(files, gpu);
+      } catch {
+        this.end();
+        files.runtimes = files.runtimes.filter((runtime) => !runtime.gpu);
+      }
+    }
+    if (!files.runtimes.length) files.runtimes = [await runtime(files.manifest, false, () => {})];
+    return this.#launch(files, files.runtimes[0]);
+  }
+
+  async #launch(files, runtime) {
+    this.#current = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    const { model, manifest } = files;
+    const request = { kind: "open", runtime, gpu: runtime.gpu, model, probe: manifest.probe, side: manifest.side };
+    this.backend = (await ask(this.#current, request)).backend;
+    return this.#current;
+  }
+}
+
+/** Sends a request and waits for the answer. */
+function ask(worker, request) {
+  return new Promise((resolve, reject) => {
+    const events = new AbortController();
+    const settle = (finish) => (event) => { events.abort(); finish(event); };
+    const on = (name, finish) => worker.addEventListener(name, settle(finish), { signal: events.signal });
+    on("message", ({ data }) => (data.kind === "failed" ? reject(new Error(data.reason)) : resolve(data)));
+    on("error", (event) => { event.preventDefault(); reject(new Error(event.message || "the worker failed")); });
+    on("ended", () => reject(new Error("stopped")));
+    worker.postMessage(request);
+  });
+}
+
+async function download(progress) {
+  const manifest = await (await get("manifest.json")).json();
+  const gpu = await hasWebGPU();
+  const parts = [0, 0];
+  const report = (index, weight) => (share) => { parts[index] = share * weight; progress(parts[0] + parts[1]); };
+  const [model, first] = await Promise.all([
+    fetchChecked(manifest.model, report(0, 0.4)),
+    runtime(manifest, gpu, report(1, 0.6)),
+  ]);
+  return { manifest, model, runtimes: [first] };
+}
+
+/** The parts of ONNX Runtime, for WebGPU or for WebAssembly alone. */
+async function runtime(manifest, gpu, progress) {
+  const files = gpu ? manifest.webgpu : manifest.wasm;
+  const address = (name) => new URL(name, import.meta.url).href;
+  const binary = await fetchChecked(files.binary, progress);
+  return { gpu, binary, script: address(files.script), loader: address(files.loader) };
+}
+
+async function hasWebGPU() {
+  try {
+    return Boolean(await navigator.gpu?.requestAdapter());
+  } catch {
+    return false;
+  }
+}
+
+async function get(name) {
+  let answer;
+  try {
+    answer = await fetch(new URL(name, import.meta.url));
+  } catch {
+    throw new Error(`${name} could not be loaded; check the connection`);
+  }
+  if (!answer.ok) throw new Error(`${name} could not be loaded (HTTP ${answer.status})`);
+  return answer;
+}
+
+/** A file of the manifest, its size and SHA-256 checked. */
+async function fetchChecked({ file, bytes, sha256: expected }, progress) {
+  const answer = await get(file);
+  const content = new Uint8Array(bytes);
+  let received = 0;
+  for (const reader = answer.body.getReader(); ;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (received + value.length <= bytes) content.set(value, received);
+    received += value.length;
+    progress(Math.min(1, received / bytes));
+  }
+  if (received !== bytes) throw new Error(`${file} has ${received} bytes, expected ${bytes}; reload the page`);
+  const found = sha256(content);
+  if (found !== expected) throw new Error(`${file} has SHA-256 ${found.slice(0, 12)}, expected ${expected.slice(0, 12)}; reload the page`);
+  return content;
+}
