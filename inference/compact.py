@@ -51,18 +51,17 @@ def compact(model: Any, network: nn.Module) -> int:
 
 def _factors(network: nn.Module) -> Iterator[Factors]:
     """Every convolution, or pair with a 1x1, that a BatchNorm follows in the order of registration."""
-    leaves = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
-    norms = [isinstance(module, nn.BatchNorm2d) for module in leaves]
-    for index, module in enumerate(leaves):
-        if not norms[index]:
+    units = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    for index, norm in enumerate(units):
+        if not isinstance(norm, nn.BatchNorm2d):
             continue
-        scale = norm_terms(module)[0]  # pyright: ignore[reportArgumentType]
-        for length in (1, 2):
-            before = leaves[max(0, index - length) : index]
-            if len(before) == length and all(isinstance(conv, nn.Conv2d) and _fits(conv) for conv in before):
-                first, second = before[0], before[1] if length == 2 else None
-                if (second or first).out_channels == len(scale) and _chained(first, second):
-                    yield first, second, scale
+        scale = norm_terms(norm)[0]
+        last, first = (units[index - back] if index >= back else None for back in (1, 2))
+        if not isinstance(last, nn.Conv2d) or not _fits(last) or last.out_channels != len(scale):
+            continue
+        yield last, None, scale
+        if isinstance(first, nn.Conv2d) and _fits(first) and _chained(first, last):
+            yield first, last, scale
 
 
 def _fits(conv: nn.Conv2d) -> bool:
@@ -70,8 +69,8 @@ def _fits(conv: nn.Conv2d) -> bool:
     return conv.weight.numel() >= SMALLEST and torch.equal(conv.weight, conv.weight.half().float())
 
 
-def _chained(first: nn.Conv2d, second: nn.Conv2d | None) -> bool:
-    return second is None or (
+def _chained(first: nn.Conv2d, second: nn.Conv2d) -> bool:
+    return (
         second.kernel_size == (1, 1) and second.in_channels == first.out_channels and first.groups == second.groups == 1
     )
 

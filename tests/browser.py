@@ -5,13 +5,16 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 FLAGS = (
     "--headless",
@@ -34,13 +37,18 @@ class Browser:
         self._address = address
         window = f"--window-size={size[0]},{size[1]}"
         options = {"args": [*FLAGS, window, f"--user-data-dir={profile}"], "binary": shutil.which("chromium")}
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
         session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = f"/session/{session['sessionId']}"
 
-    def open(self, page: Path) -> None:
-        """Loads a file."""
-        self._ask("POST", f"{self._session}/url", {"url": page.resolve().as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Loads a file, or an address."""
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self._ask("POST", f"{self._session}/url", {"url": address})
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What `script`, the body of a function, returns."""
@@ -68,6 +76,12 @@ class Browser:
         """Errors of the page since the last call: of its script, and of what it could not load."""
         entries = self._ask("POST", f"{self._session}/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+
+    def requests(self) -> list[str]:
+        """Addresses that the page asked for since the last call."""
+        entries = self._ask("POST", f"{self._session}/se/log", {"type": "performance"})
+        messages = [json.loads(entry["message"])["message"] for entry in entries]
+        return [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
 
     def screenshot(self, path: Path) -> None:
         """The window as PNG."""
@@ -104,6 +118,24 @@ def browser(folder: Path, size: tuple[int, int] = (1400, 1100)) -> Iterator[Brow
     finally:
         driver.terminate()
         driver.wait(30)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Static files without a log."""
+
+    extensions_map: ClassVar[dict[str, str]] = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Prints nothing."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serves a folder over HTTP on this machine; yields its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 def _until_it_listens(port: int, seconds: float = 60) -> None:

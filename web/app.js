@@ -12,7 +12,7 @@ let turn = 0;  // counts images; an answer for an earlier one is ignored
 /** Cuts one image out and shows it. */
 async function take(image, name) {
   const mine = ++turn;
-  if (engine.busy) engine.end();
+  if (document.body.ariaBusy === "true") engine.end();
   show(image);
   busy(true);
   say(`Reading ${name}`);

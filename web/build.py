@@ -68,7 +68,7 @@ def manifest() -> dict[str, object]:
         name: {"script": script, "loader": loader, "binary": _entry(RUNTIME / binary)}
         for name, (script, loader, binary) in RUNTIMES.items()
     }
-    return {"model": _entry(MODEL), "side": side, "probe": float(np.mean(logits)), **runtimes}
+    return {"model": _entry(MODEL), "side": side, "probe": float(np.asarray(logits, np.float32).mean()), **runtimes}
 
 
 def _entry(path: Path) -> dict[str, object]:

@@ -6,68 +6,65 @@
 import { sha256 } from "./sha256.js";
 
 export class Engine {
-  #files;  // promise of what the worker opens
-  #worker;  // promise of an opened worker
-  #current;  // the worker itself, to end it
+  #files;  // promise of what a worker opens
+  #worker;  // the worker
+  #opened;  // promise that it has opened the network
   #idle;
 
   /** `idleSeconds`: after these without an image the worker ends, which frees its memory. */
   constructor(idleSeconds = 120) {
     this.idleSeconds = idleSeconds;
     this.backend = "";
-    this.busy = false;
   }
 
-  /** Fetches what is needed and starts the worker; `progress` gets a number from 0 to 1. */
+  /** Fetches what is needed and starts the worker; `progress` gets a number from 0 to 1. Fails with "stopped" after `end`. */
   async open(progress = () => {}) {
     clearTimeout(this.#idle);
-    this.#files ??= download(progress).catch((error) => { this.#files = undefined; throw error; });
-    const files = await this.#files;
-    this.#worker ??= this.#start(files).catch((error) => { this.end(); throw error; });
-    await this.#worker;
+    this.#worker ??= new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    const worker = this.#worker;
+    this.#opened ??= this.#open(worker, progress);
+    try {
+      await this.#opened;
+    } catch (error) {
+      if (worker === this.#worker) this.end();
+      throw error;
+    }
+    if (worker !== this.#worker) throw new Error("stopped");
+    return worker;
   }
 
   /** The cutout of an image, a Blob: { cutout, blurred: ImageBitmap; whole: { width, height } }. */
   async cut(image, progress) {
-    this.busy = true;
-    try {
-      await this.open(progress);
-      const worker = await this.#worker;
-      return await ask(worker, { kind: "cut", image });
-    } finally {
-      this.busy = false;
-      this.#idle = setTimeout(() => this.end(), 1000 * this.idleSeconds);
-    }
+    const worker = await this.open(progress);
+    const answer = await ask(worker, { kind: "cut", image });
+    this.#idle = setTimeout(() => this.end(), 1000 * this.idleSeconds);
+    return answer;
   }
 
   /** Ends the worker; work in progress fails. The next image starts another. */
   end() {
     clearTimeout(this.#idle);
-    this.#current?.terminate();
-    this.#current?.dispatchEvent(new Event("ended"));
-    this.#current = this.#worker = undefined;
+    this.#worker?.terminate();
+    this.#worker?.dispatchEvent(new Event("ended"));
+    this.#worker = this.#opened = undefined;
   }
 
-  async #start(files) {
-    const gpu = files.runtimes.find((runtime) => runtime.gpu);
-    if (gpu) {
-      try {
-        return await this.#launch(files, gpu);
-      } catch {
-        this.end();
-        files.runtimes = files.runtimes.filter((runtime) => !runtime.gpu);
-      }
+  async #open(worker, progress) {
+    this.#files ??= download(progress).catch((error) => { this.#files = undefined; throw error; });
+    const files = await this.#files;
+    try {
+      await this.#launch(worker, files);
+    } catch (error) {
+      if (!files.runtime.gpu || error.message === "stopped") throw error;
+      files.runtime = await runtime(files.manifest, false, () => {});  // WebGPU does not work here
+      await this.#launch(worker, files);
     }
-    if (!files.runtimes.length) files.runtimes = [await runtime(files.manifest, false, () => {})];
-    return this.#launch(files, files.runtimes[0]);
   }
 
-  async #launch(files, runtime) {
-    this.#current = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-    const { model, manifest } = files;
+  async #launch(worker, { model, manifest, runtime }) {
+    if (worker !== this.#worker) throw new Error("stopped");
     const request = { kind: "open", runtime, gpu: runtime.gpu, model, probe: manifest.probe, side: manifest.side };
-    this.backend = (await ask(this.#current, request)).backend;
-    return this.#current;
+    this.backend = (await ask(worker, request)).backend;
   }
 }
 
@@ -93,7 +90,7 @@ async function download(progress) {
     fetchChecked(manifest.model, report(0, 0.4)),
     runtime(manifest, gpu, report(1, 0.6)),
   ]);
-  return { manifest, model, runtimes: [first] };
+  return { manifest, model, runtime: first };
 }
 
 /** The parts of ONNX Runtime, for WebGPU or for WebAssembly alone. */
