@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data.datasets import Batch, SaliencyDataset
 from data.loaders import Loaders, build_loaders
-from inference.weights import FORMAT, save_checkpoint, save_weights
+from inference.weights import save_weights
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
 from net.encoder import stem
@@ -46,6 +46,7 @@ from training.stop_request import StopRequest
 from training.summary import listed, summary
 from training.throughput import Pace, UpdateNorm, peak_memory
 from training.validation import picture_rows, validate
+from utils.checkpoint import FORMAT, save_checkpoint
 from utils.config import parse, to_plain
 from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
 from utils.distributed import Processes, join, synchronise_batchnorm

@@ -5,16 +5,13 @@ Nothing that is loaded here can run code: safetensors holds tensors and text onl
 
 import hashlib
 import json
-import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from net import authors
@@ -22,15 +19,9 @@ from net import encoder as encoders
 from net.auto_msfnet import AutoMSFNet
 from net.genotype import Genotype, load
 from net.settings import NetworkConfig
-from utils.errors import UserError
-from utils.files import write_beside
+from utils.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_tensors
 
-FORMAT = "auto-msfnet/1"
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
-
-
-class CheckpointError(UserError):
-    """A checkpoint that is missing, broken, unsafe, or of another network."""
 
 
 @dataclass(frozen=True)
@@ -91,52 +82,7 @@ def save_weights(
         "format": FORMAT, "network": json.dumps(asdict(config)), "genotype": network.genotype.to_json(),
         "size": str(size), "notes": json.dumps(dict(notes or {})),
     }  # fmt: skip
-
-    def write(part: Path) -> None:
-        try:
-            save_file(tensors, part, metadata)
-        except safetensors.SafetensorError as error:
-            raise RuntimeError(str(error)) from error
-
-    write_beside(path, write, durable=True)
-
-
-def save_checkpoint(path: Path, state: Mapping[str, Any], keep: Path | None = None) -> None:
-    """Writes a training checkpoint that `load_checkpoint` reads back, whole or not at all.
-
-    Args:
-        path: the file.
-        state: tensors and plain data.
-        keep: where to leave the checkpoint that stood at `path` before.
-    """
-    write_beside(path, lambda part: torch.save(dict(state), part), durable=True, keep=keep)
-
-
-def _culprit(error: pickle.UnpicklingError) -> str:
-    """The name that the pickle asks for, out of PyTorch's long message."""
-    found = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
-    return f" ({found.group(1)})" if found else ""
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a training checkpoint, without running anything that it may hold.
-
-    Raises:
-        CheckpointError: if it is missing, truncated or holds more than tensors and plain data.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, since it holds more than tensors and plain values{_culprit(error)}; loading it could "
-            f"run code. Where you trust it, save its weights alone: torch.save(model.state_dict(), FILE)."
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: truncated or no checkpoint ({reason}). Copy or download it again.") from None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds a {type(state).__name__}, expected a dictionary of tensors.")
-    return state
+    save_tensors(path, tensors, metadata)
 
 
 def _from_safetensors(path: Path) -> tuple[AutoMSFNet, NetworkConfig, int]:

@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from data.datasets import fingerprint
 from data.layouts import Pair, find_pairs
-from inference.weights import load_checkpoint
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, training_of
 from nas.evidence_report import write_report
 from nas.genotype_space import GenotypeSpace, dilated, without_dilation
@@ -45,6 +44,7 @@ from net.genotype import Genotype, load
 from net.settings import SpaceConfig
 from training.run_group import Run, RunGroup, file_content, settings_content, training_run
 from training.settings import TrainConfig
+from utils.checkpoint import load_checkpoint
 from utils.config import parse
 from utils.files import replace_text
 from utils.plugins import run_files

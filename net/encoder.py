@@ -4,18 +4,18 @@ Source: paper Figure 2 takes E2 to E5 of ResNet-50 or VGG-16. The VGG-16 layout 
 no fifth pool, so strides 2 to 16) is the released code's. Any other network is timm's `features_only`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 from urllib.error import URLError
 
 import timm
-import torch
-from safetensors.torch import load_file
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, VGG16_BN_Weights, resnet50, vgg16_bn
 
+from net.state_dicts import check_values, fitting
+from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 
 LEVELS = 4  # E2..E5
@@ -159,9 +159,11 @@ def _architecture(name: str, imagenet: bool) -> Encoder:
 
 
 def _load_weights(encoder: Encoder, name: str, path: Path) -> None:
-    """Loads a library's ImageNet checkpoint; what stands in it beyond the encoder (the classifier) is left out."""
+    """Loads a library's checkpoint; tensors beyond the encoder's (the classifier) are left out."""
     target = encoder.body if isinstance(encoder, Timm) else encoder
-    found, wanted = _read(path), target.state_dict()
+    wanted = target.state_dict()
+    found = fitting(load_checkpoint(path), wanted)
+    check_values(found, wanted, path)
     missing = [
         key for key, value in wanted.items()
         if not key.endswith("num_batches_tracked") and (key not in found or found[key].shape != value.shape)
@@ -172,12 +174,3 @@ def _load_weights(encoder: Encoder, name: str, path: Path) -> None:
             f"another shape, '{missing[0]}' the first. Give a file of that network, or change network.encoder."
         )
     target.load_state_dict({key: found.get(key, value).to(value.dtype) for key, value in wanted.items()})
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise EncoderError(f"{path}: no such weights file. Give a path that exists, 'imagenet' or 'none'.")
-    try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except Exception as error:  # safetensors, pickle and zip raise a dozen kinds for one broken file
-        raise EncoderError(f"{path}: can't be read as weights ({type(error).__name__}: {error}).") from None

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from data.synthetic import write_scenes
-from inference.weights import load_checkpoint
 from net.genotype import load
 from search import main as search_main
+from utils.checkpoint import load_checkpoint
 from utils.errors import exit_on_user_error
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,9 +23,10 @@ from data.loaders import build_loaders
 from data.settings import DataConfig
 from data.synthetic import write_scenes
 from data.transforms import EvalTransform
-from inference.weights import load_checkpoint, load_network
+from inference.weights import load_network
 from net.genotype import load
 from training.run_folder import claim
+from utils.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [

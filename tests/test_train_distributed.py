@@ -13,8 +13,8 @@ import torch
 from data.image_io import write_png
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
-from inference.weights import load_checkpoint
 from tests.test_train import SMALL, assert_same, step_of
+from utils.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

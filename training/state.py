@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.weights import CheckpointError, load_checkpoint, save_checkpoint
+from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 
 LAST, PREVIOUS, BROKEN = "last.pt", "previous.pt", "last.broken.pt"

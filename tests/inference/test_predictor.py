@@ -13,7 +13,8 @@ from data.layouts import find_pairs
 from data.transforms import prepare_image
 from inference.predictor import Predictor, PredictorError, as_pixels
 from inference.saliency import restore, to_8bit
-from inference.weights import CheckpointError, load_network
+from inference.weights import load_network
+from utils.checkpoint import CheckpointError
 from utils.device import DeviceError
 
 

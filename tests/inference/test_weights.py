@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from inference.weights import CheckpointError, load_checkpoint, load_network, save_checkpoint, save_weights
+from inference.weights import load_network, save_weights
 from net.auto_msfnet import build_network
 from net.settings import NetworkConfig
-from utils.files import WriteError
+from utils.checkpoint import CheckpointError, save_checkpoint
 
 CONFIG = NetworkConfig("mobilenetv3_small_050", "vgg16", 16)
 
@@ -125,17 +125,3 @@ def test_a_bare_state_dict_of_something_else(tmp_path):
     torch.save([1], tmp_path / "y.pt")
     with pytest.raises(CheckpointError, match="holds a list"):
         load_network(tmp_path / "y.pt")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "last.pt"
-    save_checkpoint(path, {"step": 1})
-    with pytest.raises((WriteError, AttributeError, TypeError)):
-        save_checkpoint(path, {"step": lambda: None})
-    assert load_checkpoint(path) == {"step": 1}
-
-
-def test_a_folder_that_is_a_file(tmp_path):
-    (tmp_path / "run").write_text("")
-    with pytest.raises(WriteError, match=r"run/last\.pt: can't be written .* choose another folder"):
-        save_checkpoint(tmp_path / "run" / "last.pt", {})

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from data.synthetic import write_scenes
-from inference.weights import load_checkpoint
 from nas import compare
 from nas.evidence import genotypes_of, read_trainings
 from nas.genotype_space import dilated, names_of, without_dilation
 from nas.results import Result, write_results
 from nas.settings import CompareConfig
 from net.genotype import load
+from utils.checkpoint import load_checkpoint
 from utils.config import parse
 from utils.errors import UserError
 

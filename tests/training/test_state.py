@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from inference.weights import CheckpointError
 from training.state import (
     StateError,
     check_same,
@@ -16,6 +15,7 @@ from training.state import (
     seed_everything,
     set_random_state,
 )
+from utils.checkpoint import CheckpointError
 
 
 def write(folder, *steps):
