@@ -33,7 +33,7 @@ from inference.end_to_end import EndToEnd
 from inference.engines import conversion
 from inference.engines.base import EngineError, EngineName, EnginePrecision, require, version
 from inference.engines.exported import SUFFIXES, Exported, open_exported, save
-from inference.engines.openvino_engine import capabilities
+from inference.engines.openvino_engine import precisions
 from inference.export_check import Differences, change_lines, compare, score_changes
 from inference.export_records import FORMS, Record
 from inference.folding.network import fold
@@ -129,7 +129,7 @@ def choose(engine: EngineName, precision: EnginePrecision) -> tuple[str, str]:
     if wanted not in PRECISIONS[chosen]:
         known = ", ".join(PRECISIONS[chosen])
         raise EngineError(f"--precision {wanted}: a file for {chosen} has {known}. Take one of them.")
-    if wanted == "bf16" and "BF16" not in capabilities():
+    if wanted == "bf16" and "bf16" not in precisions():
         raise EngineError("--precision bf16: this processor does not compute in it, so no check is possible. Use fp32.")
     return chosen, wanted
 

@@ -1,1 +1,1 @@
-"""What computes the maps: PyTorch, ONNX Runtime or OpenVINO, behind one call."""
+"""The engines that compute the maps: PyTorch, ONNX Runtime and OpenVINO."""

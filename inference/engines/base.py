@@ -1,8 +1,9 @@
-"""What every engine promises, and what they have in common."""
+"""What every engine provides, and what the engines share."""
 
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal, Protocol
@@ -19,16 +20,16 @@ INSTALL = "pip install -r requirements-deploy.txt"
 
 
 class Engine(Protocol):
-    """A network that is ready to run, whatever runs it.
+    """A network that is ready to run.
 
     Attributes:
         name: `torch`, `onnxruntime` or `openvino`.
         precision: `fp32`, `bf16`, `fp16` or `int8`.
         device: where it computes.
         size: side S of its input.
-        streams: how many threads it was built to be called by at once.
-        batch: pictures a call at which it is fastest.
-        reason: why this one, in a clause.
+        streams: how many threads may call it at once without waiting.
+        batch: number of images per call at which it is fastest.
+        reason: why this engine was chosen, in a clause.
     """
 
     name: str
@@ -61,6 +62,11 @@ class Share:
         """Divides the threads that PyTorch would use."""
         return cls(streams, max(1, torch.get_num_threads() // streams))
 
+    @property
+    def total(self) -> int:
+        """Threads of all streams together."""
+        return self.streams * self.threads
+
 
 def require(module: str, wanted: str) -> ModuleType:
     """Imports an optional package.
@@ -75,17 +81,22 @@ def require(module: str, wanted: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise EngineError(f"{wanted}: needs the package {module} ({error}). Run {INSTALL}, or take another.") from None
+        raise EngineError(f"{wanted}: needs the package {module} ({error}). Run {INSTALL}, or use another.") from None
 
 
 def installed(module: str) -> bool:
-    """Whether an optional package is there."""
+    """Whether an optional package is installed."""
     return importlib.util.find_spec(module) is not None
 
 
 def version(package: str) -> str:
     """The version of an installed package."""
     return importlib.metadata.version(package)
+
+
+def notice(text: str) -> None:
+    """Prints a line that starts with `note:` on standard error."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 def check_images(images: Tensor, size: int) -> None:

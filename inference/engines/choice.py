@@ -1,32 +1,50 @@
-"""Which engine runs: the one that was asked for, or the fastest whose maps hold on this machine."""
+"""Which engine runs: the one that the user names, or the fastest on this machine whose maps are right."""
 
-import json
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-import data
-from data.image_io import read_image
-from data.transforms import prepare_image
-from inference.engines import cache
-from inference.engines.base import Engine, EngineError, EngineName, EnginePrecision, installed, version
+from inference.engines import cache, machine
+from inference.engines.base import Engine, EngineError, EngineName, EnginePrecision, installed, notice, version
 from inference.engines.onnx_engine import OnnxEngine
-from inference.engines.openvino_engine import OpenVinoEngine
+from inference.engines.openvino_engine import OpenVinoEngine, precisions
+from inference.engines.preparation import WholeNetwork, identity
+from inference.engines.sample_images import prepared_samples
 from inference.engines.torch_engine import TorchEngine
-from inference.weights import LoadedNetwork
-from utils.device import DeviceError, banner
+from inference.engines.trials import Outcome, race
+from inference.weights import SHIPPED, LoadedNetwork
+from utils.device import DeviceError, DeviceName, choose_device, choose_precision, keep_memory
 
 TOLERANCE = 1 / 255
-"""Mean absolute difference from the float32 maps, over the sample photographs, that `auto` takes: one grey level."""
+"""Largest mean absolute difference from the float32 maps of the sample images that `auto` accepts: one grey level."""
+EXACT = 1e-3
+"""The same for a float32 engine that the user names; more is a fault of the engine."""
+ATTEMPTS = 3
+"""Measurements on a noisy or busy machine after which the last choice is kept."""
 
 _CPU = torch.device("cpu")
-_RUNS = 3
+_CHECKED_ON = 2  # sample images that a named engine is checked on
+
+Candidate = tuple[EngineName, EnginePrecision]
+
+
+def engine_device(engine: EngineName, name: DeviceName) -> torch.device:
+    """The device for an engine: OpenVINO and ONNX Runtime compute on the CPU, with a notice where there is a GPU.
+
+    Raises:
+        DeviceError: the device is not available.
+    """
+    device = choose_device(name)
+    if name == "auto" and device.type != "cpu" and engine in ("openvino", "onnxruntime"):
+        notice(f"--engine {engine} computes on the CPU; the {device.type} device is not used.")
+        return _CPU
+    return device
 
 
 def build_engine(
@@ -39,35 +57,41 @@ def build_engine(
     streams: int = 1,
     compile: bool = False,
 ) -> Engine:
-    """The engine of that name; `auto` takes the fastest that is installed and whose maps hold.
+    """The named engine; `auto` takes the fastest that is installed and whose maps are within `TOLERANCE`.
 
     Args:
-        loaded: the network; left as it is.
-        engine: which one.
-        precision: `auto` takes bfloat16 where the processor computes in it.
-        device: only PyTorch computes on others than the CPU.
+        loaded: the network; not changed.
+        engine: its name.
+        precision: `auto` measures all that are available if the engine is `auto`, else it takes bfloat16 where the
+            processor computes in it.
+        device: only PyTorch computes on devices other than the CPU.
         size: side S of the input; that of the training if None.
-        calibration: prepared pictures, each (3, S, S); int8 is calibrated on them.
-        streams: how many threads will call at once; 1 is for the shortest wait.
-        compile: PyTorch alone: hand the network to torch.compile, which takes a minute and pays on GPUs.
+        calibration: prepared images, each (3, S, S), for int8; shipped models use the sample images if there are none.
+        streams: how many threads will call at once; 1 has the lowest latency.
+        compile: PyTorch only: pass the network to torch.compile, which takes a minute and pays on GPUs.
 
     Raises:
-        EngineError, DeviceError: what was asked for by name is not to be had here.
+        EngineError, DeviceError: the engine or the precision is not available, or a named engine computes other maps.
     """
-    wanted = _Wanted(
-        loaded, precision, device, loaded.size if size is None else size, tuple(calibration), streams, compile
-    )
+    if device.type == "cpu":
+        keep_memory()  # before anything is timed, since it changes the times
+    wanted = Wanted(
+        loaded, precision, device, loaded.size if size is None else size,
+        tuple(calibration), streams, compile,
+    )  # fmt: skip
     if engine != "auto":
-        return wanted.build(engine, precision)
+        return _checked(wanted, wanted.build(engine, precision))
     if compile:
-        return _because(wanted.build("torch", precision), "the only one that torch.compile knows")
+        return _because(wanted.build("torch", precision), "the only engine for torch.compile")
     if device.type != "cpu":
-        return _because(wanted.build("torch", precision), f"the only one for {device.type}")
+        return _because(wanted.build("torch", precision), f"the only engine for {device.type}")
     return _remembered(wanted)
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
+    """What `build_engine` was asked for."""
+
     loaded: LoadedNetwork
     precision: EnginePrecision
     device: torch.device
@@ -77,112 +101,191 @@ class _Wanted:
     compile: bool
 
     def build(self, engine: EngineName, precision: EnginePrecision) -> Engine:
-        """That engine in that precision."""
+        """The engine of that name in that precision.
+
+        Raises:
+            EngineError, DeviceError: it is not available.
+        """
         if engine == "torch":
-            return TorchEngine(self.loaded.network, self.size, precision, self.device, self.streams, self.compile)
+            return TorchEngine(self.loaded, self.size, precision, self.device, self.streams, self.compile)
         if self.device.type != "cpu":
             raise EngineError(
                 f"--engine {engine}: computes on the CPU, but the device is {self.device.type}. "
                 f"Use --engine torch, or --device cpu."
             )
         if self.compile:
-            raise EngineError(f"--compile: is PyTorch's, not that of --engine {engine}. Leave it out, or take torch.")
+            raise EngineError(f"--compile: is PyTorch's, not that of --engine {engine}. Leave it out, or use torch.")
         make = OpenVinoEngine if engine == "openvino" else OnnxEngine
-        return make(self.loaded, self.size, precision, self.streams, self.calibration)
+        return make(self.loaded, self.size, precision, self.streams, self.samples() if precision == "int8" else ())
+
+    def samples(self) -> tuple[Tensor, ...]:
+        """Images for int8: the user's, or for shipped models the sample images and their mirror images."""
+        if self.calibration or self.loaded.source.parent != SHIPPED:
+            return self.calibration
+        images = prepared_samples(self.size)
+        return tuple(torch.cat([images, images.flip(3)]))
+
+    def candidates(self) -> list[Candidate]:
+        """Engines and precisions that `auto` tries: all that are installed and available on this processor."""
+        tried: list[Candidate] = [("torch", "fp32"), ("torch", "bf16")] if _computes_bf16() else [("torch", "fp32")]
+        quantises = installed("nncf") and bool(self.samples())
+        if installed("openvino"):
+            there = precisions()
+            usual = ("fp32", "bf16", *(["int8"] if quantises else []), *(["fp16"] if self.precision == "fp16" else []))
+            tried += [("openvino", name) for name in get_args(EnginePrecision) if name in usual and name in there]
+        if installed("onnxruntime"):
+            tried += [("onnxruntime", "fp32"), *([("onnxruntime", "int8")] if quantises else [])]
+        return [one for one in tried if self.precision in ("auto", one[1])]
+
+    def key(self, *more: object) -> str:
+        """A name for what is measured of this network on this machine."""
+        packages = [(name, version(name)) for name in ("openvino", "onnxruntime", "onnx", "nncf") if installed(name)]
+        images = cache.digest(image.contiguous().numpy().tobytes() for image in self.calibration)
+        here = (machine.processor(), machine.cores(), torch.get_num_threads(), self.streams, str(self.device))
+        return cache.key(identity(self.loaded, self.size), self.precision, images, packages, here, *more)
 
 
-@dataclass(frozen=True)
-class _Trial:
-    engine: Engine
-    milliseconds: float  # a picture
-    difference: float  # mean absolute, from float32 maps
-
-    def __str__(self) -> str:
-        return f"{self.engine.name} {self.engine.precision} {self.milliseconds:.1f}"
-
-
-def _remembered(wanted: _Wanted) -> Engine:
-    """The choice that was made before for this network on this machine, or a new one."""
-    made: list[Engine] = []
-
-    def choose(folder: Path) -> None:
-        made.append(_fastest(wanted))
-        record = {"engine": made[0].name, "precision": made[0].precision, "reason": made[0].reason}
-        (folder / "choice.json").write_text(json.dumps(record), encoding="utf-8")
-
-    packages = [(name, version(name)) for name in ("torch", "openvino", "onnxruntime", "onnx") if installed(name)]
-    pictures = cache.digest(image.contiguous().numpy().tobytes() for image in wanted.calibration)
-    machine = (banner(_CPU, wanted.precision), wanted.streams, TOLERANCE)
-    name = cache.key("choice", wanted.loaded.sha256, wanted.size, pictures, packages, machine)
-    folder = cache.cached(name, choose, ["choice.json"])
-    if made:
-        return made[0]
-    record = json.loads((folder / "choice.json").read_text(encoding="utf-8"))
-    return _because(wanted.build(record["engine"], record["precision"]), record["reason"])
-
-
-def _fastest(wanted: _Wanted) -> Engine:
-    """Tries all that is installed on the sample photographs."""
-    images = _photographs(wanted.size)
-    with torch.inference_mode():
-        truth = torch.cat([wanted.loaded.network(image).p1 for image in images.split(1)]).sigmoid()
-    optional: tuple[EngineName, ...] = ("openvino", "onnxruntime")
-    names: list[EngineName] = ["torch", *(name for name in optional if installed(name))]
-    bar = tqdm(names, desc="trying engines, once for this network", unit="engine", disable=None, leave=False)
-    failed: list[str] = []
-    trials = [trial for name in bar for trial in _trials(wanted, name, images, truth, failed)]
-    good = sorted((t for t in trials if t.difference <= TOLERANCE), key=lambda trial: trial.milliseconds)
-    if not trials:
-        raise EngineError(f"--precision {wanted.precision}: none of {', '.join(names)} has it here. Use auto or fp32.")
-    if not good:
-        best = min(trials, key=lambda trial: trial.difference)
-        raise EngineError(
-            f"--precision {wanted.precision}: the maps differ from float32's by {best.difference:.4f} on average, more "
-            f"than {TOLERANCE:.4f}. Name the engine to take it nevertheless (--engine {best.engine.name}), or use auto."
-        )
-    chosen, others = good[0], [*(str(trial) for trial in trials if trial is not good[0]), *failed]
-    beside = f" ({', '.join(others)})" if others else ""
-    reason = f"{chosen.milliseconds:.1f} ms a picture here{beside}, maps within {chosen.difference:.5f} of float32's"
-    return _because(chosen.engine, reason)
-
-
-def _trials(wanted: _Wanted, name: EngineName, images: Tensor, truth: Tensor, failed: list[str]) -> list[_Trial]:
-    """An engine at its fastest; in float32 too if its maps do not hold there and the precision is left open.
-
-    An optional engine that fails, whatever its library raises, is left out; `failed` gets a clause that says so.
-    """
+def _computes_bf16() -> bool:
     try:
-        trial = _try(wanted.build(name, wanted.precision), images, truth)
-        if trial.difference > TOLERANCE and wanted.precision == "auto":
-            return [trial, _try(wanted.build(name, "fp32"), images, truth)]
+        return choose_precision("bf16", _CPU) == "bf16"
+    except DeviceError:
+        return False
+
+
+def _checked(wanted: Wanted, engine: Engine) -> Engine:
+    """A named engine, after its maps were once compared with those of the network.
+
+    Raises:
+        EngineError: a float32 engine differs by more than `EXACT`, or any engine gives NaN.
+    """
+    name = f"check-{wanted.key('check', engine.name, engine.precision, wanted.compile)}"
+    difference = (cache.record(name) or {}).get("difference")
+    if not isinstance(difference, float):
+        images = prepared_samples(wanted.size)[:_CHECKED_ON]
+        difference = _difference(engine, images, _exact_maps(wanted, images))
+        if not math.isnan(difference):
+            cache.store(name, {"difference": difference})
+    allowed = EXACT if engine.precision == "fp32" else 1.0
+    if not difference <= allowed:
+        raise EngineError(
+            f"--engine {engine.name}: in {engine.precision} its maps differ from the network's by {difference:.4f} on "
+            f"average, more than {allowed}. Use --engine torch, or another version of {engine.name}."
+        )
+    return _because(engine, f"{engine.reason}, maps within {difference:.5f} of float32's")
+
+
+def _remembered(wanted: Wanted) -> Engine:
+    """The choice that was measured before for this network on this machine, or a new one."""
+    name = f"choice-{wanted.key('choice', TOLERANCE)}"
+    found = cache.record(name) or {}
+    attempts = found.get("attempts", 0)
+    if found.get("settled") or attempts >= ATTEMPTS:
+        engine = _rebuilt(wanted, found)
+        if engine is not None:
+            return engine
+    busy = machine.busy()
+    engine, outcome = _fastest(wanted)
+    settled = not (busy or outcome.noisy)
+    cause = "the machine was busy" if busy else f"the turns differed by {100 * outcome.spread:.0f} %"
+    again = "" if settled else f"; {cause}, so it is measured again at the next start"
+    record = {"engine": engine.name, "precision": engine.precision, "reason": engine.reason}
+    cache.store(name, {**record, "settled": settled, "attempts": attempts + 1})
+    return _because(engine, engine.reason + again)
+
+
+def _rebuilt(wanted: Wanted, found: dict[str, Any]) -> Engine | None:
+    """The engine of a record; None if the record is not one, or its engine cannot be built any more."""
+    name, precision, reason = (found.get(key) for key in ("engine", "precision", "reason"))
+    if name not in get_args(EngineName) or precision not in get_args(EnginePrecision) or not isinstance(reason, str):
+        return None
+    try:
+        return _because(wanted.build(name, precision), reason)
     except (EngineError, DeviceError):
-        if wanted.precision == "int8" and not wanted.calibration:
-            raise
-        return []
-    except Exception as error:
-        if name == "torch":
-            raise
-        failed.append(f"{name} failed: {(str(error).splitlines() or [type(error).__name__])[0][:80]}")
-        return []
-    return [trial]
+        return None
 
 
-def _try(engine: Engine, images: Tensor, truth: Tensor) -> _Trial:
-    difference = (engine(images).sigmoid() - truth).abs().mean().item()
+def _fastest(wanted: Wanted) -> tuple[Engine, Outcome[Candidate]]:
+    """Builds every candidate, keeps those whose maps are right, and lets them race.
+
+    Raises:
+        EngineError: no candidate is available, or none is within `TOLERANCE`.
+    """
+    notice(f"measuring which engine is fastest for {wanted.loaded.source.name} on this machine, once.")
+    images = prepared_samples(wanted.size)
+    exact, excluded = _exact_maps(wanted, images), list[str]()
+    differences: dict[Candidate, float] = {}
+    right: dict[Candidate, Engine] = {}
+    for candidate in wanted.candidates():
+        built = _try_to_build(wanted, candidate, excluded)
+        if built is None:
+            continue
+        differences[candidate] = _difference(built, images, exact)
+        if differences[candidate] <= TOLERANCE:
+            right[candidate] = built
+        else:
+            excluded.append(f"{' '.join(candidate)} differs by {differences[candidate]:.4f}")
+    if not right:
+        raise _no_candidate(wanted, differences)
+    outcome = race({candidate: _turn(engine, images) for candidate, engine in right.items()})
+    chosen = outcome.winner
+    times = {one: 1000 * min(seconds) for one, seconds in outcome.seconds.items()}
+    others = [f"{' '.join(one)} {times[one]:.1f}" for one in times if one != chosen]
+    beside = f" ({', '.join([*others, *excluded])})" if others or excluded else ""
+    reason = f"{times[chosen]:.1f} ms an image here{beside}, maps within {differences[chosen]:.5f} of float32's"
+    return _because(right[chosen], reason), outcome
+
+
+def _try_to_build(wanted: Wanted, candidate: Candidate, excluded: list[str]) -> Engine | None:
+    """The engine of a candidate; None if it is not available. `excluded` gets a clause if its library fails."""
+    try:
+        return wanted.build(*candidate)
+    except (EngineError, DeviceError):
+        if wanted.precision == "int8" and not wanted.samples():
+            raise
+    except Exception as error:  # the libraries raise many classes
+        if candidate[0] == "torch":
+            raise
+        lines = str(error).splitlines() or [type(error).__name__]
+        excluded.append(f"{' '.join(candidate)} failed: {lines[0][:80]}")
+    return None
+
+
+def _no_candidate(wanted: Wanted, differences: dict[Candidate, float]) -> EngineError:
+    if not differences:
+        return EngineError(
+            f"--precision {wanted.precision}: no installed engine supports it here. Use auto or fp32, or name an "
+            f"engine to see what it needs."
+        )
+    best = min(differences, key=lambda one: differences[one])
+    return EngineError(
+        f"--precision {wanted.precision}: the maps differ from float32's by {differences[best]:.4f} on average, more "
+        f"than {TOLERANCE:.4f}. Name the engine to use it nevertheless (--engine {best[0]}), or use auto."
+    )
+
+
+@torch.inference_mode()
+def _exact_maps(wanted: Wanted, images: Tensor) -> Tensor:
+    """Maps of the network itself, in float32: (B, 1, S, S)."""
+    whole = WholeNetwork(wanted.loaded.network)
+    return torch.cat([whole(image) for image in images.split(1)]).sigmoid()
+
+
+def _difference(engine: Engine, images: Tensor, exact: Tensor) -> float:
+    """Mean absolute difference of an engine's maps; also its first call, which is slower than the later ones."""
+    return (engine(images).sigmoid() - exact).abs().mean().item()
+
+
+def _turn(engine: Engine, images: Tensor) -> Any:
+    """A call that runs one batch on every stream of an engine and returns its seconds per image."""
     parts = [images[: engine.batch]] * engine.streams
-    times: list[float] = []
-    with ThreadPoolExecutor(engine.streams) as threads:
-        for _ in range(_RUNS):
+
+    def run() -> float:
+        with ThreadPoolExecutor(engine.streams) as threads:
             start = time.perf_counter()
             list(threads.map(engine, parts))
-            times.append(time.perf_counter() - start)
-    return _Trial(engine, 1000 * min(times) / sum(map(len, parts)), difference)
+            return (time.perf_counter() - start) / sum(map(len, parts))
 
-
-def _photographs(size: int) -> Tensor:
-    """The sample photographs, prepared: (B, 3, S, S)."""
-    folder = Path(data.__file__).parent / "samples"
-    return torch.stack([prepare_image(read_image(path), size) for path in sorted(folder.glob("*.jpg"))])
+    return run
 
 
 def _because(engine: Engine, reason: str) -> Engine:

@@ -1,30 +1,36 @@
-"""Folded networks as ONNX and as OpenVINO models, and their quantisation to int8."""
+"""Networks as ONNX and as OpenVINO models, and their quantisation to int8."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inference.engines import cache
 from inference.engines.base import EngineError, require, version
+from inference.engines.preparation import identity, prepare
+from inference.weights import LoadedNetwork
 
+INPUT, OUTPUT = "image", "logits"
 OPSET = 20
-_CALIBRATION = 300  # NNCF's own default: more pictures change little
+_CALIBRATION = 300  # images; NNCF's own default
 
 
 def to_onnx(network: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], dynamic: dict[str, Any]) -> Any:
     """Exports with PyTorch's dynamo exporter.
 
     Args:
-        network: what to export, in eval mode.
+        network: the network, in eval mode.
         inputs: an example of each input by name.
-        outputs: names of what it returns.
+        outputs: names of its outputs.
         dynamic: as `dynamic_shapes` of torch.onnx.export, by input.
 
     Returns:
@@ -59,6 +65,7 @@ def to_openvino(
     with _quiet():
         exported = torch.export.export(network, tuple(inputs.values()), dynamic_shapes=dynamic, strict=False)
         model = openvino.convert_model(exported)
+    _resize_by_half_pixels(openvino, model)
     for port, name in zip(model.inputs, inputs, strict=True):
         port.get_tensor().set_names({name})
     for port, name in zip(model.outputs, outputs, strict=False):
@@ -66,56 +73,82 @@ def to_openvino(
     return model
 
 
-def converted(
-    parts: Sequence[object],
-    name: str,
-    convert: Callable[[Path], None],
-    quantise_file: Callable[[Path, Path], None],
-    calibration: Sequence[Tensor] | None,
-) -> Path:
-    """A converted network as a file in the cache, made if it is not there yet.
+@dataclass(frozen=True)
+class Format:
+    """How an engine keeps a network on disk.
+
+    Attributes:
+        package: the Python package that converts to it.
+        wanted: the option that asks for it.
+        files: names of the files of a model, the one to open first.
+        export: a network, an example input (2, 3, S, S) and which of its dimensions are dynamic, to a model.
+        read: opens a model.
+        save: writes a model.
+        sample: an image (1, 3, S, S) in the form that NNCF feeds to the model.
+    """
+
+    package: str
+    wanted: str
+    files: tuple[str, ...]
+    export: Callable[[nn.Module, dict[str, Tensor], dict[str, Any]], Any]
+    read: Callable[[Path], Any]
+    save: Callable[[Any, Path], None]
+    sample: Callable[[NDArray[np.float32]], Any]
+
+
+def model_file(kind: Format, loaded: LoadedNetwork, size: int, calibration: Sequence[Tensor] | None = None) -> Path:
+    """A network as a file in the cache, converted if it is not there yet.
 
     Args:
-        parts: all that the plain model depends on.
-        name: of the file.
-        convert: writes the plain model to a path.
-        quantise_file: reads the plain model from the first path and writes it in int8 to the second.
-        calibration: prepared pictures, each (3, S, S), for int8; None for the plain model.
+        kind: the format.
+        loaded: the network.
+        size: side S of its input.
+        calibration: prepared images, each (3, S, S), for int8; None for the unquantised model.
 
     Raises:
-        EngineError: if int8 has no pictures, or NNCF is not installed.
+        EngineError: a package is not installed, or int8 has no images.
     """
-    plain = cache.key(*parts)
-    files = [name, str(Path(name).with_suffix(".bin"))] if name.endswith(".xml") else [name]
-    source = cache.cached(plain, lambda folder: convert(folder / name), files) / name
+    require(kind.package, kind.wanted)
+    plain = cache.key(kind.package, identity(loaded, size), version(kind.package))
+    name = kind.files[0]
+
+    def convert(folder: Path) -> None:
+        example = {INPUT: torch.zeros(2, 3, size, size)}
+        kind.save(kind.export(prepare(loaded, size), example, {INPUT: {0: torch.export.Dim.DYNAMIC}}), folder / name)
+
     if calibration is None:
-        return source
+        return cache.cached(plain, convert, kind.files) / name
     check_samples(calibration, "--precision int8")
     require("nncf", "--precision int8")
-    pictures = cache.digest(image.contiguous().numpy().tobytes() for image in calibration)
-    quantised = cache.key(plain, pictures, version("nncf"))
-    return cache.cached(quantised, lambda folder: quantise_file(source, folder / name), files) / name
+
+    def quantise_plain(folder: Path) -> None:
+        source = cache.cached(plain, convert, kind.files) / name
+        samples = [kind.sample(image[None].contiguous().numpy()) for image in calibration]
+        kind.save(quantise(kind.read(source), samples, "--precision int8"), folder / name)
+
+    images = cache.digest(image.contiguous().numpy().tobytes() for image in calibration)
+    return cache.cached(cache.key(plain, images, version("nncf")), quantise_plain, kind.files) / name
 
 
 def check_samples(samples: Sequence[object], wanted: str) -> None:
     """Raises EngineError if there is nothing to calibrate on; `wanted` is the option as the user gave it."""
     if not samples:
         raise EngineError(
-            f"{wanted}: int8 is calibrated on pictures, and there are none. Give a folder: --calibration DIR."
+            f"{wanted}: int8 is calibrated on images, and there are none. Give a folder: --calibration DIR."
         )
 
 
 def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[Any], Any] | None = None) -> Any:
     """Post-training quantisation to int8, by NNCF.
 
-    Convolutions to a single channel, the logits' own and the spatial attention's, stay in floating point: they cost
-    little and decide much.
+    Convolutions to a single channel (the head and spatial attention) stay in floating point: they cost little, and
+    their rounding moves the map most.
 
     Args:
         model: an openvino.Model or onnx.ModelProto.
-        samples: what the model takes, one a picture: arrays, or dictionaries of them by the input's name.
+        samples: inputs of the model, one for each image: arrays, or dictionaries of arrays by the input's name.
         wanted: the option that asked for it, as the user gave it.
-        read: makes of one of the samples what the model takes, when it is needed: large ones need not all be in memory.
+        read: turns a sample into an input when it is needed, so that large images are not in memory together.
 
     Raises:
         EngineError: if there are no samples, or NNCF is not installed.
@@ -130,6 +163,22 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[An
             subset_size=min(len(samples), _CALIBRATION),
             ignored_scope=nncf.IgnoredScope(names=_single_channel_convolutions(model)),
         )
+
+
+def _resize_by_half_pixels(openvino: Any, model: Any) -> None:
+    """Replaces the coordinates of every resize by those that PyTorch uses for all sizes.
+
+    OpenVINO's converter writes `pytorch_half_pixel`, which reads the first pixel where the result is one pixel wide;
+    PyTorch reads the middle.
+    """
+    for old in [node for node in model.get_ordered_ops() if node.get_type_name() == "Interpolate"]:
+        attributes = old.get_attributes()
+        if attributes["coordinate_transformation_mode"] != "pytorch_half_pixel":
+            continue
+        attributes["coordinate_transformation_mode"] = "half_pixel"
+        new = openvino.opset11.interpolate(*old.input_values(), **attributes)
+        new.set_friendly_name(old.get_friendly_name())
+        openvino.utils.replace_node(old, new)
 
 
 def _single_channel_convolutions(model: Any) -> list[str]:
@@ -148,7 +197,7 @@ def file_size(path: Path) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporters' own chatter off the user's screen; errors pass."""
+    """Suppresses the log lines and warnings of the exporters; errors pass."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

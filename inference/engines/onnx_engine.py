@@ -1,17 +1,18 @@
-"""ONNX Runtime on the CPU: folded, in float32 or int8."""
+"""ONNX Runtime on the CPU, in float32 or int8."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inference.engines import conversion
-from inference.engines.base import EngineError, EnginePrecision, Share, check_images, require, version
-from inference.folding.network import fold
+from inference.engines.base import EngineError, EnginePrecision, Share, check_images, require
+from inference.engines.conversion import INPUT, OUTPUT, Format
 from inference.weights import LoadedNetwork
 
-_INPUT, _OUTPUT = "image", "logits"
+OPTION = "--engine onnxruntime"
 
 
 class OnnxEngine:
@@ -20,13 +21,13 @@ class OnnxEngine:
     Args:
         loaded: the network.
         size: side S of the input.
-        precision: `fp32` (which `auto` takes) or `int8`; ONNX Runtime has no short floats on CPUs.
+        precision: `fp32` (the default of `auto`) or `int8`; ONNX Runtime has no 16-bit floats on CPUs.
         streams: how many threads will call at once.
-        calibration: prepared pictures, each (3, S, S); int8 needs some.
+        calibration: prepared images, each (3, S, S); int8 needs some.
 
     Raises:
-        EngineError: ONNX Runtime (or what converts for it) is not installed, another precision was asked for, or int8
-            has no pictures to calibrate on.
+        EngineError: ONNX Runtime or its converter is not installed, the precision is not available, or int8 has no
+            images.
     """
 
     name = "onnxruntime"
@@ -41,16 +42,17 @@ class OnnxEngine:
         streams: int = 1,
         calibration: Sequence[Tensor] = (),
     ) -> None:
-        runtime = require("onnxruntime", "--engine onnxruntime")
+        runtime = require("onnxruntime", OPTION)
         if precision in ("bf16", "fp16"):
             raise EngineError(
-                f"--precision {precision}: ONNX Runtime does not compute in it on CPUs. Take fp32, int8, or openvino."
+                f"--precision {precision}: ONNX Runtime does not compute in it on CPUs. Use fp32, int8, or openvino."
             )
         self.precision = "fp32" if precision == "auto" else precision
-        self.size, self.streams, self.reason = size, streams, "asked for by name"
-        path = _converted(loaded, size, calibration if self.precision == "int8" else None)
+        self.size, self.streams, self.reason = size, streams, "named by the user"
+        path = conversion.model_file(FORMAT, loaded, size, calibration if self.precision == "int8" else None)
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = Share.of(streams).threads
+        # A session has one pool, which all callers share: besides the callers it must hold the threads of every stream.
+        options.intra_op_num_threads = Share.of(streams).total - streams + 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -58,28 +60,24 @@ class OnnxEngine:
     def __call__(self, images: Tensor) -> Tensor:
         """See `Engine.__call__`."""
         check_images(images, self.size)
-        (logits,) = self._session.run([_OUTPUT], {_INPUT: images.contiguous().numpy()})
+        (logits,) = self._session.run([OUTPUT], {INPUT: images.contiguous().numpy()})
         return torch.from_numpy(logits)
 
 
-def _converted(loaded: LoadedNetwork, size: int, calibration: Sequence[Tensor] | None) -> Path:
-    """The model as a file in the cache; quantised if pictures are given, even none."""
-    require("onnx", "--engine onnxruntime")
-    parts = ("onnx", loaded.sha256, size, version("onnx"), version("torch"))
-    return conversion.converted(
-        parts, "model.onnx", lambda path: _convert(loaded, size, path),
-        lambda source, path: _quantise(source, calibration or (), path), calibration,
-    )  # fmt: skip
+def _read(path: Path) -> Any:
+    return require("onnx", OPTION).load(path)
 
 
-def _convert(loaded: LoadedNetwork, size: int, path: Path) -> None:
-    onnx = require("onnx", "--engine onnxruntime")
-    example = {_INPUT: torch.zeros(2, 3, size, size)}
-    dynamic = {_INPUT: {0: torch.export.Dim.DYNAMIC}}
-    onnx.save(conversion.to_onnx(fold(loaded.network, size), example, [_OUTPUT], dynamic), path)
+def _save(model: Any, path: Path) -> None:
+    require("onnx", OPTION).save(model, path)
 
 
-def _quantise(source: Path, calibration: Sequence[Tensor], path: Path) -> None:
-    onnx = require("onnx", "--engine onnxruntime")
-    samples = [{_INPUT: image[None].contiguous().numpy()} for image in calibration]
-    onnx.save(conversion.quantise(onnx.load(source), samples, "--precision int8"), path)
+FORMAT = Format(
+    package="onnx",
+    wanted=OPTION,
+    files=("model.onnx",),
+    export=lambda network, example, dynamic: conversion.to_onnx(network, example, [OUTPUT], dynamic),
+    read=_read,
+    save=_save,
+    sample=lambda image: {INPUT: image},
+)

@@ -1,8 +1,11 @@
-"""A folded network made faster on x86 processors, with oneDNN's own convolutions.
+"""Makes a folded network faster on x86 processors, with oneDNN's own convolutions.
 
-PyTorch's eager convolution lays its weights out anew at every call, and runs what follows it in a pass of its own.
-Here weights are laid out once, and the addition and the ReLU behind a convolution are done while it writes its result.
-The operators are the ones that torch.compile uses on CPUs; unlike it, this needs no compiler and no time.
+PyTorch's eager convolution reorders its weights at every call and runs the layers after it in passes of their own.
+Here weights are reordered once, and the addition and the ReLU after a convolution are fused into it. The operators are
+those that torch.compile uses on CPUs; unlike torch.compile, this needs no compiler and no time.
+
+These operators are private to PyTorch. `available` checks that the installed version has them and that they compute a
+convolution; where they do not, the network runs in PyTorch's public operators, slower and with the same maps.
 """
 
 import copy
@@ -13,6 +16,8 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
+from inference.folding.algebra import keeps_size, understood
+
 Activation = tuple[str, list[float]]
 
 NONE: Activation = ("none", [])
@@ -20,10 +25,23 @@ RELU: Activation = ("relu", [])
 RELU6: Activation = ("hardtanh", [0.0, 6.0])
 
 
-def available() -> bool:
-    """Whether this build of PyTorch has the operators."""
+def unavailable() -> str:
+    """Why the operators cannot be used here; empty if they can."""
+    if not torch.backends.mkldnn.is_available():
+        return "this build of PyTorch has no oneDNN"
     names = ("_convolution_pointwise", "_reorder_convolution_weight")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    missing = [name for name in names if not hasattr(torch.ops.mkldnn, name)]
+    if missing:
+        return f"PyTorch {torch.__version__} has no operator mkldnn.{missing[0]}"
+    conv = nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False)
+    x = torch.linspace(-1, 1, 8 * 36).view(1, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            fused = PackedConv(conv, RELU, x.shape)(x, x)
+            same = torch.allclose(fused, (conv(x) + x).relu(), atol=1e-4)
+    except (RuntimeError, TypeError) as error:
+        return f"the operators of mkldnn changed in PyTorch {torch.__version__} ({str(error).splitlines()[0][:80]})"
+    return "" if same else f"the operators of mkldnn in PyTorch {torch.__version__} compute another convolution"
 
 
 @torch.inference_mode()
@@ -31,16 +49,16 @@ def pack(network: fx.GraphModule, example: Tensor) -> fx.GraphModule:
     """Rewrites a network for inputs of one shape.
 
     Args:
-        network: convolutions and what stands between them; left as it is.
+        network: a folded network; not changed.
         example: an input, (B, 3, S, S) channels last.
 
     Returns:
-        A network that gives the same result for any input of the example's shape.
+        A network with the same result for every input of the example's shape.
     """
     network = copy.deepcopy(network)
     ShapeProp(network).propagate(example)
     for node in list(network.graph.nodes):
-        if node.op == "call_module" and _packable(network.get_submodule(node.target)):
+        if _packable(network, node):
             _pack_one(network, node)
     network.graph.eliminate_dead_code()
     network.delete_all_unused_submodules()
@@ -49,10 +67,10 @@ def pack(network: fx.GraphModule, example: Tensor) -> fx.GraphModule:
 
 
 class PackedConv(nn.Module):
-    """activation(conv(x) + other), its weights laid out for one input shape.
+    """activation(conv(x) + other), with weights in the layout for one input shape.
 
     Shapes:
-        x: as the example's; other, if given: as the result's.
+        x: that input shape; other, if given: the shape of the result.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: Activation, shape: torch.Size) -> None:
@@ -72,9 +90,9 @@ class PackedConv(nn.Module):
 
 
 class NarrowConv(nn.Module):
-    """A convolution of stride 1 to a single channel, in which oneDNN would leave most of its registers empty.
+    """A convolution of stride 1 to a single channel, for which oneDNN leaves most of its registers empty.
 
-    Every tap as a 1x1 convolution of its own, then moved to its place and summed.
+    Equal to the convolution: every tap is a 1x1 convolution, and the results are shifted and summed.
 
     Shapes:
         x: (B, C, H, W); returns (B, 1, H, W).
@@ -83,7 +101,7 @@ class NarrowConv(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.side = conv.kernel_size[0]
-        # What conv reads at an offset, fold writes at its opposite: the taps turned by half a circle.
+        # conv reads at an offset, fold writes at the opposite one: the taps are flipped in both directions.
         self.taps = conv.weight.detach()[0].flip(1, 2).permute(1, 2, 0).flatten(0, 1)[:, :, None, None].contiguous()
         self.bias = conv.bias.detach() if conv.bias is not None else torch.zeros(1)
 
@@ -93,21 +111,20 @@ class NarrowConv(nn.Module):
         return F.fold(parts, x.shape[-2:], self.side, padding=self.side // 2) + self.bias
 
 
-def _packable(module: nn.Module) -> bool:
-    """Whether a module is a convolution that oneDNN's operators compute as PyTorch does."""
-    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-
-
-def _keeps_size(conv: nn.Conv2d) -> bool:
-    side, other = conv.kernel_size
-    plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    return plain and side == other and side % 2 == 1 and conv.padding == (side // 2,) * 2
+def _packable(network: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node calls a convolution that oneDNN's operators compute as PyTorch does, on one positional input."""
+    if node.op != "call_module" or len(node.args) != 1 or node.kwargs:
+        return False
+    conv, (source,) = network.get_submodule(str(node.target)), node.args
+    if not isinstance(conv, nn.Conv2d) or not understood(conv, nn.Conv2d) or not isinstance(source, fx.Node):
+        return False
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and "tensor_meta" in source.meta
 
 
 def _pack_one(network: fx.GraphModule, node: fx.Node) -> None:
     conv = network.get_submodule(str(node.target))
     assert isinstance(conv, nn.Conv2d)
-    if conv.out_channels == 1 and conv.in_channels > 16 and _keeps_size(conv):
+    if conv.out_channels == 1 and conv.in_channels > 16 and keeps_size(conv) and conv.dilation == (1, 1):
         network.set_submodule(str(node.target), NarrowConv(conv))
         return
     last, other = _added(node)
@@ -124,13 +141,18 @@ def _pack_one(network: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _added(node: fx.Node) -> tuple[fx.Node, fx.Node | None]:
-    """The addition that alone reads a convolution, and its other term, if the two have one shape and type."""
+    """The addition that alone reads a convolution, and its other term, if both terms have one shape and type.
+
+    Not fused: a scaled addition (`alpha=`), and one that writes into the other term.
+    """
     users = list(node.users)
     if len(users) != 1 or users[0].target not in ("add", "add_", operator.add, operator.iadd, torch.add):
         return node, None
     add = users[0]
     terms = [term for term in add.args if term is not node]
-    if len(add.args) != 2 or len(terms) != 1 or not isinstance(terms[0], fx.Node):
+    in_place = add.target in ("add_", operator.iadd)
+    other_changes = in_place and add.args[0] is not node
+    if add.kwargs or len(add.args) != 2 or len(terms) != 1 or not isinstance(terms[0], fx.Node) or other_changes:
         return node, None
     ours, theirs = node.meta["tensor_meta"], terms[0].meta["tensor_meta"]
     same = ours.shape == theirs.shape and ours.dtype == theirs.dtype
@@ -138,7 +160,7 @@ def _added(node: fx.Node) -> tuple[fx.Node, fx.Node | None]:
 
 
 def _activated(network: fx.GraphModule, node: fx.Node) -> tuple[Activation, fx.Node]:
-    """The activation that alone reads a node, and its node; none, and the node itself, where there is none."""
+    """The activation that alone reads a node, with its node; `NONE` and the node itself if there is none."""
     users = list(node.users)
     if len(users) == 1:
         target = users[0].target

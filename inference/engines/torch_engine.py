@@ -1,4 +1,4 @@
-"""PyTorch alone: folded, channels last, in the precision that the device computes fastest."""
+"""PyTorch: folded, channels last, in the precision that the device computes fastest."""
 
 import copy
 from collections.abc import Iterator
@@ -6,38 +6,39 @@ from contextlib import contextmanager
 from threading import Lock
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from inference.engines import packing
-from inference.engines.base import EngineError, EnginePrecision, Share, check_images
-from inference.folding.network import HEAD, fold
-from net.auto_msfnet import AutoMSFNet
+from inference.engines.base import EngineError, EnginePrecision, Share, check_images, notice
+from inference.engines.preparation import prepare
+from inference.folding.network import HEAD
+from inference.weights import LoadedNetwork
 from utils.device import choose_precision
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_CPU_BATCH = 4  # larger batches leave the cache, smaller ones lay few pixels under each weight
+_CPU_BATCH = 4  # larger batches leave the processor's cache, smaller ones use each weight for few pixels
 
 
 class TorchEngine:
     """See `Engine`.
 
     Args:
-        network: in eval mode; left as it is.
+        loaded: the network; not changed.
         size: side S of the input.
-        precision: `int8` is not to be had in PyTorch's own convolutions.
+        precision: any but `int8`, which PyTorch's own convolutions do not support.
         device: where to compute.
         streams: how many threads will call at once.
-        compile: whether to hand the network to torch.compile, which needs a compiler and a minute or so.
+        compile: whether to pass the network to torch.compile, which needs a compiler and about a minute.
 
     Raises:
-        EngineError, DeviceError: the precision was asked for by name and is not to be had.
+        EngineError, DeviceError: the precision is not available.
     """
 
     name = "torch"
 
     def __init__(
         self,
-        network: AutoMSFNet,
+        loaded: LoadedNetwork,
         size: int,
         precision: EnginePrecision,
         device: torch.device,
@@ -46,16 +47,20 @@ class TorchEngine:
     ) -> None:
         if precision == "int8":
             raise EngineError(
-                "--precision int8: PyTorch's engine has none. Use --engine openvino or onnxruntime, or bf16."
+                "--precision int8: not supported by PyTorch's engine. Use --engine openvino or onnxruntime, or bf16."
             )
         self.precision = choose_precision(precision, device)
-        self.size, self.device, self.reason = size, device, "asked for by name"
+        self.size, self.device, self.reason = size, device, "named by the user"
         self.share = Share.of(streams)
         self.streams, self.batch = streams, _CPU_BATCH if device.type == "cpu" else 16
-        folded = in_precision(fold(network, size), _DTYPES[self.precision])
-        self._network = folded.to(device).to(memory_format=torch.channels_last)
-        self._compiled = compile
+        prepared = in_precision(prepare(loaded, size), _DTYPES[self.precision])
+        self._network = prepared.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._call = torch.compile(self._network, dynamic=False) if compile else self._network
+        self._packs = device.type == "cpu" and not compile and isinstance(self._network, fx.GraphModule)
+        missing = packing.unavailable() if self._packs else ""
+        if missing:
+            notice(f"--engine torch: {missing}; the engine runs slower, with the same maps.")
+            self._packs = False
         self._packed: dict[int, fx.GraphModule] = {}
         self._lock = Lock()
 
@@ -70,23 +75,24 @@ class TorchEngine:
 
     def _run(self, images: Tensor) -> Tensor:
         images = images.to(self.device, memory_format=torch.channels_last)
-        if self._compiled or self.device.type != "cpu" or not packing.available():
+        if not self._packs:
             return self._call(images).float().cpu()
         whole = len(images) - len(images) % self.batch
         parts = [*images[:whole].split(self.batch), *images[whole:].split(1)] if whole else images.split(1)
         return torch.cat([self._packed_for(part)(part) for part in parts])
 
     def _packed_for(self, images: Tensor) -> fx.GraphModule:
-        """The network laid out for a batch of this many pictures: one, or `batch`."""
+        """The network with weights in the layout for a batch of this many images: one, or `batch`."""
         with self._lock:
             if len(images) not in self._packed:
+                assert isinstance(self._network, fx.GraphModule)
                 self._packed[len(images)] = packing.pack(self._network, images)
             return self._packed[len(images)]
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """So many threads for what this thread computes in the block."""
+    """Sets the number of threads of the calling thread's computations in the block."""
     before = torch.get_num_threads()
     if before == count:
         yield
@@ -98,11 +104,30 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_precision(folded: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    """A folded network that computes in a type, but for its head: logits are read finer than a short type tells."""
+class Autocast(nn.Module):
+    """A network that could not be folded, under autocast.
+
+    Shapes:
+        images: (B, 3, S, S); returns (B, 1, S, S) float32.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype = network, dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        with torch.autocast(images.device.type, self.dtype):
+            return self.network(images).float()
+
+
+def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network in a type; the head stays in float32, because logits need more digits than a 16-bit type has."""
     if dtype is torch.float32:
-        return folded
-    network = copy.deepcopy(folded).to(dtype)
+        return network
+    if not isinstance(network, fx.GraphModule):
+        return Autocast(network, dtype)
+    network = copy.deepcopy(network).to(dtype)
     graph = network.graph
     for node in list(graph.nodes):
         if node.op == "placeholder":

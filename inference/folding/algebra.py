@@ -1,6 +1,6 @@
-"""Exact algebra on convolution weights: what stands between two nonlinearities becomes one convolution.
+"""Exact algebra on convolution weights: the linear layers between two nonlinearities become one convolution.
 
-All in float64, rounded once at the end, so that a fold costs no accuracy.
+All sums are taken in float64 and rounded once at the end, so folding loses no accuracy.
 """
 
 from dataclasses import dataclass, replace
@@ -9,9 +9,24 @@ import torch
 from torch import Tensor, nn
 
 
+def understood(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a module is exactly one of these classes, without hooks: a subclass may compute something else."""
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return type(module) in kinds and not hooked
+
+
+def keeps_size(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is square and odd, with zero padding, stride 1, one group, and output as large as input."""
+    (side, other), dilation = conv.kernel_size, conv.dilation[0]
+    square = side == other and side % 2 == 1 and conv.dilation == (dilation, dilation)
+    plain = conv.padding_mode == "zeros" and conv.stride == (1, 1) and conv.groups == 1
+    padding = (dilation * (side // 2),) * 2
+    return understood(conv, nn.Conv2d) and square and plain and conv.padding in (padding, "same")
+
+
 @dataclass(frozen=True)
 class Kernel:
-    """A convolution as data; zero padding, square steps.
+    """A convolution as data: zero padding; stride, dilation and padding equal in both directions.
 
     Attributes:
         weight: (O, C / groups, k, k), float64.
@@ -28,10 +43,10 @@ class Kernel:
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> "Kernel":
-        """The kernel of a module with square stride, dilation and padding."""
+        """The kernel of a module with zero padding, and with stride, dilation and padding equal in both directions."""
         weight = conv.weight.detach().double()
         bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double()
-        padding = conv.padding[0] if isinstance(conv.padding, tuple) else int(conv.padding)
+        padding = conv.dilation[0] * (conv.kernel_size[0] // 2) if conv.padding == "same" else int(conv.padding[0])
         return cls(weight, bias, conv.stride[0], padding, conv.dilation[0], conv.groups)
 
     def module(self) -> nn.Conv2d:

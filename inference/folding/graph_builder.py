@@ -1,18 +1,19 @@
-"""Writes a network node by node, computing at once whatever does not depend on the image.
+"""Builds a graph node by node and computes at once what does not depend on the image.
 
-A value is either live, a node of the graph that will run, or a constant, a tensor that is known already.
+A value is either live (a node of the graph) or constant (a tensor that is known already).
 """
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from inference.folding.algebra import Kernel
+from inference.folding.algebra import Kernel, understood
 from net.fusion_cell import resize
 
 Size = tuple[int, int]
@@ -23,9 +24,9 @@ class Live:
     """A feature that depends on the image.
 
     Attributes:
-        node: what computes it, (B, C, h, w).
+        node: the node that computes it, (B, C, h, w).
         size: (h, w).
-        positive: whether no element is negative, so that a ReLU of it is itself.
+        positive: whether no element is negative, so that ReLU changes nothing.
     """
 
     node: fx.Node
@@ -44,7 +45,7 @@ Value = Live | Constant
 
 
 class Builder:
-    """Collects nodes and modules; the same call on the same node is made once.
+    """Collects nodes and modules; a repeated call on the same node becomes one node.
 
     Args:
         channels: width C of the features of the decoder.
@@ -55,9 +56,10 @@ class Builder:
         self.graph = fx.Graph()
         self.modules = nn.ModuleDict()
         self._known: dict[tuple[object, ...], fx.Node] = {}
+        self._shifts: list[fx.Node] = []  # additions of a constant
 
     def adopt(self, module: nn.Module, name: str) -> str:
-        """Makes a module part of the network; returns its name there, which starts with `name`."""
+        """Adds a module to the network; returns its name there, which starts with `name`."""
         unique = f"{name}_{len(self.modules)}"
         self.modules[unique] = module
         return unique
@@ -76,7 +78,7 @@ class Builder:
         return self._once(("cat", *parts), lambda: self.graph.call_function(torch.cat, (list(parts), dimension)))
 
     def conv(self, x: Live, kernel: Kernel, name: str = "conv", relu: bool = False) -> Live:
-        """A convolution, with ReLU after it if asked for."""
+        """A convolution, followed by ReLU if `relu`."""
         node = self.graph.call_module(self.adopt(kernel.module(), name), (x.node,))
         reach = kernel.dilation * (kernel.weight.shape[-1] - 1)
         height, width = ((side + 2 * kernel.padding - reach - 1) // kernel.stride + 1 for side in x.size)
@@ -84,11 +86,11 @@ class Builder:
         return self.relu(result) if relu else result
 
     def relu(self, x: Live) -> Live:
-        """max(x, 0), or x itself where that is the same."""
+        """max(x, 0), or x itself where x is positive."""
         return x if x.positive else Live(self.call("relu", x.node), x.size, positive=True)
 
     def zero(self, size: Size) -> Constant:
-        """The feature that is nowhere anything."""
+        """A feature of zeros."""
         return Constant(torch.zeros(1, self.channels, *size))
 
     def resize(self, x: Value, size: Size) -> Value:
@@ -112,20 +114,21 @@ class Builder:
         positive = all(term.positive for term in live)
         *before, node = (term.node for term in live)
         if known is not None and known.any():
-            # First to the last term: a convolution there takes a constant colour into its bias.
+            # Added to the last term first: a convolution there takes a constant colour into its bias.
             node = self.graph.call_method("add", (node, self._buffer(known)))
+            self._shifts.append(node)
             positive = positive and bool((known >= 0).all())
         for other in before:
             node = self.graph.call_method("add", (node, other))
         return Live(node, live[0].size, positive)
 
     def finish(self, output: Live) -> fx.GraphModule:
-        """The network, without what its output does not need."""
+        """The network, without the nodes that its output does not need."""
         self.graph.output(output.node)
-        # fx would keep what could have side effects; in eval mode nothing here has any.
+        # fx keeps nodes that may have side effects; in eval mode nothing here has any.
         self.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
         network = fx.GraphModule(self.modules, self.graph, "FoldedNetwork")
-        _absorb_constants(network)
+        _absorb_constants(network, self._shifts)
         network.delete_all_unused_submodules()
         return network.eval().requires_grad_(False)
 
@@ -141,14 +144,22 @@ class Builder:
         return self.graph.get_attr(f"{self.adopt(holder, 'constant')}.value")
 
 
-def _absorb_constants(network: fx.GraphModule) -> None:
-    """Puts a colour that is added to a convolution alone into its bias."""
-    for node in network.graph.find_nodes(op="call_method", target="add"):
-        conv, colour = node.args
-        if colour.op != "get_attr" or conv.op != "call_module" or len(conv.users) > 1:
+def _absorb_constants(network: fx.GraphModule, shifts: Sequence[fx.Node]) -> None:
+    """Moves a constant colour into the bias of the convolution that it is added to.
+
+    Args:
+        network: the network.
+        shifts: additions of a feature and a constant of the builder's own.
+    """
+    living = set(network.graph.nodes)
+    calls = Counter(str(node.target) for node in network.graph.nodes)
+    for node in (node for node in shifts if node in living):
+        conv, colour = cast(tuple[fx.Node, fx.Node], node.args)
+        if conv.op != "call_module" or len(conv.users) > 1 or calls[str(conv.target)] > 1:
             continue
-        module, value = network.get_submodule(conv.target), operator.attrgetter(colour.target)(network)
-        if isinstance(module, nn.Conv2d) and module.bias is not None and value.shape[-2:] == (1, 1):
+        module, value = network.get_submodule(str(conv.target)), operator.attrgetter(str(colour.target))(network)
+        plain = isinstance(module, nn.Conv2d) and understood(module, nn.Conv2d)
+        if plain and module.bias is not None and value.shape[-2:] == (1, 1):
             module.bias = nn.Parameter(module.bias + value.flatten())
             node.replace_all_uses_with(conv)
             network.graph.erase_node(node)

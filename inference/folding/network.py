@@ -1,14 +1,15 @@
-"""A trained network rewritten for inference: the same map, fewer operations.
+"""Rewrites a trained network for inference: the same map from fewer operations.
 
-Every step is exact algebra, none an approximation:
-- BatchNorm goes into the convolution before it, and a 3x3 and the 1x1 that follows it become one 3x3;
-- only P1's head stays; `none` and whatever nothing reads is gone; an edge fed by zeros becomes its constant;
-- a ReLU of what is positive already is gone, and so is the addition of a feature to a convolution of itself;
-- a bilinear resize down by f reads the two middle pixels of each f, in both directions. It goes into the convolution
-  before it as a stride, or before it where its dilation allows; attention weighs only the pixels that it reads;
-- what two edges take from one feature (a resize, a pooling) is computed once.
+Every step is exact algebra, none is an approximation:
+- BatchNorm goes into the convolution before it; a 3x3 convolution and the 1x1 after it become one 3x3;
+- only P1's head is kept; `none` edges and unread features are removed; an edge fed by zeros becomes its constant;
+- a ReLU of a positive feature is removed; adding a feature to a convolution of itself becomes a tap of the kernel;
+- a bilinear resize down by f reads the two middle pixels of every f, in both directions. It becomes the stride of the
+  convolution before it, or moves before that convolution where the dilation allows it;
+- attention weighs only the pixels that such a resize reads;
+- a resize or pooling that two edges share is computed once.
 
-The result is a torch.fx graph for one input size, since the cells' sizes decide which of these steps hold.
+The result is a torch.fx graph for one input size, because the sizes of the cells decide which steps hold.
 """
 
 import operator
@@ -30,7 +31,7 @@ HEAD = "head"
 
 
 class FoldError(UserError):
-    """A network that can't be rewritten."""
+    """A network that cannot be folded."""
 
 
 def fold(network: AutoMSFNet, size: int | Size) -> fx.GraphModule:
@@ -54,13 +55,13 @@ def fold(network: AutoMSFNet, size: int | Size) -> fx.GraphModule:
         for cell, site in zip(network.cells, network.sites, strict=True):
             state = _fold_cell(builder, cast(FusionCell, cell), levels, levels[site].size, state)
         if not isinstance(state, Live):
-            raise FoldError("no edge of the last cell leads to the image, so every map is the same. Search again.")
+            raise FoldError("the genotype reads no level of the image, so every map is the same. Search again.")
         head = Kernel.of(cast(nn.Conv2d, network.heads[-1]))
         return builder.finish(cast(Live, builder.resize(builder.conv(state, head, HEAD), size)))
 
 
 def _levels(builder: Builder, network: AutoMSFNet, size: Size) -> list[Live]:
-    """E5..E2 behind their laterals."""
+    """E5..E2 after their lateral convolutions."""
     image = builder.graph.placeholder("image")
     encoder = trace(network.encoder)
     builder.modules["encoder"] = encoder
@@ -76,7 +77,7 @@ def _levels(builder: Builder, network: AutoMSFNet, size: Size) -> list[Live]:
 
 
 def _level_sizes(encoder: nn.Module, size: Size) -> list[Size]:
-    """Sizes of E2..E5, from a run that computes shapes alone."""
+    """Sizes of E2..E5, from a run that computes shapes only."""
     state = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
     shapes = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
     features = torch.func.functional_call(encoder, shapes, (torch.empty(1, 3, *size, device="meta"),))
@@ -110,7 +111,7 @@ def _fold_cell(builder: Builder, cell: FusionCell, levels: list[Live], size: Siz
 
 
 def _with_own_edge(builder: Builder, edge: nn.Module, state: Value, size: Size) -> list[Value]:
-    """A node's own level and the edge from it, as terms of its sum; as one convolution where the level is positive."""
+    """Terms of a node's sum: its own level and the edge from it; one convolution where the level is positive."""
     kernels = convolutions(edge)
     if kernels is not None and len(kernels) == 1 and isinstance(state, Live) and state.positive:
         return [builder.conv(state, plus_identity(kernels[0]), "conv")]

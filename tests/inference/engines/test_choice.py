@@ -1,17 +1,20 @@
-"""Which engine `auto` takes, that it remembers, and what it says where something is missing."""
+"""Which engine `auto` takes, that it remembers, and the errors where something is missing."""
 
 import json
+import runpy
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 
 import pytest
 import torch
+from torch import nn
 
-from inference.engines import cache, choice
+from inference.engines import choice, preparation, torch_engine
 from inference.engines.base import EngineError
-from inference.engines.choice import build_engine
+from inference.engines.choice import build_engine, engine_device
 from inference.predictor import Predictor
-from inference.weights import load_network
+from inference.weights import SHIPPED, load_network
 
 
 @pytest.fixture
@@ -27,66 +30,192 @@ def alone(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
-def test_auto_says_why_and_remembers(loaded, alone, monkeypatch):
+@pytest.fixture
+def quiet(monkeypatch):
+    """A machine that nothing else uses."""
+    monkeypatch.setattr(choice.machine, "busy", lambda: False)
+
+
+class Fake:
+    """An engine with the network's maps, changed by `map_of`."""
+
+    size, streams, batch, reason, device = 64, 1, 1, "", torch.device("cpu")
+
+    def __init__(self, network, name, precision, map_of=lambda logits: logits):
+        self.network, self.name, self.precision, self.map_of = network, name, precision, map_of
+
+    def __call__(self, images):
+        with torch.inference_mode():
+            return self.map_of(self.network(images).p1)
+
+
+@pytest.fixture
+def measured(loaded, alone, quiet, monkeypatch):
+    """Candidates with injected seconds per image, in turn; returns a function that sets them and builds `auto`."""
+
+    def run(seconds, map_of=None, fails=(), **settings):
+        def build(self, engine, precision):
+            if (engine, precision) in fails:
+                raise RuntimeError("no kernel for this\nand much more")
+            return Fake(loaded.network, engine, precision, (map_of or {}).get((engine, precision), lambda x: x))
+
+        turns = {candidate: cycle(values) for candidate, values in seconds.items()}
+        monkeypatch.setattr(choice.Wanted, "build", build)
+        monkeypatch.setattr(choice.Wanted, "candidates", lambda self: list(seconds))
+        monkeypatch.setattr(choice, "_turn", lambda engine, images: lambda: next(turns[engine.name, engine.precision]))
+        return build_engine(loaded, **settings)
+
+    return run
+
+
+TORCH, SHORT, OPENVINO, INT8 = ("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "int8")
+
+
+def records(folder, kind="choice"):
+    return [json.loads(path.read_text()) for path in folder.glob(f"{kind}-*.json")]
+
+
+def test_auto_gives_its_reason_and_remembers(loaded, alone, quiet, monkeypatch):
+    monkeypatch.setattr(choice, "race", lambda turns: choice.Outcome(TORCH, {TORCH: [0.01] * 5}, 0.0))
     first = build_engine(loaded)
-    assert first.name == "torch" and "ms a picture here" in first.reason and "of float32's" in first.reason
-    (record,) = alone.glob("*/choice.json")
-    assert json.loads(record.read_text())["engine"] == "torch"
-    monkeypatch.setattr(choice, "_fastest", None)  # a second trial would fail
+    assert first.name == "torch" and "10.0 ms an image here" in first.reason and "of float32's" in first.reason
+    assert [record["engine"] for record in records(alone)] == ["torch"]
+    monkeypatch.setattr(choice, "_fastest", None)  # a second measurement would fail
     again = build_engine(loaded)
     assert (again.name, again.precision, again.reason) == (first.name, first.precision, first.reason)
 
 
-def test_another_network_is_tried_anew(loaded, alone):
+def test_another_network_size_processor_or_plugin_is_measured_anew(loaded, alone, quiet, monkeypatch):
     build_engine(loaded)
     build_engine(replace(loaded, sha256="another"))
     build_engine(loaded, size=96)
-    assert len(list(alone.glob("*/choice.json"))) == 3
+    monkeypatch.setattr(choice.machine, "processor", lambda: "another processor with AMX")
+    build_engine(loaded)
+    monkeypatch.setattr(preparation, "user_sources", lambda network: ("another file",))
+    build_engine(loaded)
+    monkeypatch.setattr(preparation, "version", lambda name: f"another {name}")
+    build_engine(loaded)
+    assert len(records(alone)) == 6
 
 
-def test_the_slower_and_the_wrong_engine_are_not_taken(loaded, alone, monkeypatch):
-    """Of three engines one is slow, and one is fast but computes another map."""
-
-    class Other:
-        size, streams, batch, reason, precision, device = 64, 1, 1, "", "fp32", torch.device("cpu")
-
-        def __init__(self, name: str, passes: int = 1, map_of=lambda logits: logits) -> None:
-            self.name, self.passes, self.map_of = name, passes, map_of
-
-        def __call__(self, images):
-            with torch.inference_mode():
-                for _ in range(self.passes):
-                    logits = loaded.network(images).p1
-            return self.map_of(logits)
-
-    wrong = Other("onnxruntime", map_of=lambda logits: torch.full_like(logits, 9.0))
-    made = {"torch": Other("torch", 2), "openvino": Other("openvino", 12), "onnxruntime": wrong}
-    monkeypatch.setattr(choice, "installed", lambda name: True)
-    monkeypatch.setattr(choice._Wanted, "build", lambda self, engine, precision: made[engine])
-    monkeypatch.setattr(choice, "version", lambda name: "1")
-    chosen = build_engine(loaded)
-    assert chosen.name == "torch"
-    assert "openvino fp32" in chosen.reason and "onnxruntime fp32" in chosen.reason
+def test_the_fastest_precision_is_taken_int8_included(measured):
+    chosen = measured({TORCH: [0.02], SHORT: [0.015], OPENVINO: [0.012], INT8: [0.007]})
+    assert (chosen.name, chosen.precision) == INT8
+    assert "7.0 ms an image here (torch fp32 20.0, torch bf16 15.0, openvino fp32 12.0)" in chosen.reason
 
 
-def test_an_optional_engine_that_fails_is_left_out_and_named(loaded, alone, monkeypatch):
-    build = choice._Wanted.build
-
-    def fails(self, engine, precision):
-        if engine != "torch":
-            raise RuntimeError("no kernel for this\nand much more")
-        return build(self, engine, precision)
-
-    monkeypatch.setattr(choice, "installed", lambda name: True)
-    monkeypatch.setattr(choice, "version", lambda name: "1")
-    monkeypatch.setattr(choice._Wanted, "build", fails)
-    chosen = build_engine(loaded)
-    assert chosen.name == "torch" and "openvino failed: no kernel for this, onnxruntime failed" in chosen.reason
+def test_a_fast_candidate_with_other_maps_is_not_taken(measured):
+    wrong = {INT8: lambda logits: logits + 1.0, SHORT: lambda logits: logits * torch.nan}
+    chosen = measured({TORCH: [0.02], SHORT: [0.001], OPENVINO: [0.012], INT8: [0.007]}, map_of=wrong)
+    assert (chosen.name, chosen.precision) == OPENVINO and "openvino int8 differs by 0." in chosen.reason
 
 
-def test_int8_that_no_engine_has(loaded, alone):
-    with pytest.raises(EngineError, match="--precision int8: none of torch has it here. Use auto or fp32"):
+def test_an_optional_engine_that_fails_is_left_out_and_named(measured):
+    chosen = measured({TORCH: [0.02], OPENVINO: [0.012]}, fails=[OPENVINO])
+    assert chosen.name == "torch" and "openvino fp32 failed: no kernel for this" in chosen.reason
+
+
+def test_a_noisy_measurement_is_repeated_but_not_for_ever(measured, alone):
+    seconds = {TORCH: [0.02, 0.03, 0.02], OPENVINO: [0.2]}
+    first = measured(seconds)
+    assert "the turns differed by 40 %, so it is measured again" in first.reason
+    for attempt in (2, 3):
+        measured(seconds)
+        assert [(one["attempts"], one["settled"]) for one in records(alone)] == [(attempt, False)]
+    kept = measured({TORCH: [1.0], OPENVINO: [0.001]})
+    assert kept.name == "torch" and records(alone)[0]["attempts"] == 3
+
+
+def test_a_measurement_on_a_busy_machine_is_repeated(measured, alone, monkeypatch):
+    monkeypatch.setattr(choice.machine, "busy", lambda: True)
+    assert "the machine was busy" in measured({TORCH: [0.01], OPENVINO: [0.02]}).reason
+    monkeypatch.setattr(choice.machine, "busy", lambda: False)
+    again = measured({TORCH: [0.02], OPENVINO: [0.01]})
+    assert again.name == "openvino" and "busy" not in again.reason
+    assert [(one["engine"], one["settled"]) for one in records(alone)] == [("openvino", True)]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"settled": true}', '{"settled": true, "engine": "none"}'])
+def test_a_damaged_choice_is_measured_again(measured, alone, content, capsys):
+    measured({TORCH: [0.01], OPENVINO: [0.02]})
+    (path,) = alone.glob("choice-*.json")
+    path.write_text(content)
+    assert measured({TORCH: [0.02], OPENVINO: [0.01]}).name == "openvino"
+    assert records(alone)[0]["engine"] == "openvino"
+    if not content.startswith('{"'):
+        assert f"{path}: is damaged; it is made again" in capsys.readouterr().err
+
+
+def test_a_precision_that_no_engine_has(loaded, alone):
+    with pytest.raises(EngineError, match="--precision int8: no installed engine supports it here. Use auto or fp32"):
         build_engine(loaded, precision="int8", calibration=[torch.zeros(3, 64, 64)])
+
+
+def test_a_precision_whose_maps_differ_too_much(measured):
+    with pytest.raises(EngineError, match=r"the maps differ from float32's by 0\.\d+ on average.*--engine openvino"):
+        measured({INT8: [0.01]}, map_of={INT8: lambda logits: logits + 1.0}, precision="int8")
+
+
+def test_candidates_are_all_that_is_installed_and_supported(loaded, monkeypatch):
+    monkeypatch.setattr(choice, "installed", lambda name: True)
+    monkeypatch.setattr(choice, "precisions", lambda: ["fp32", "bf16", "fp16", "int8"])
+    monkeypatch.setattr(choice, "_computes_bf16", lambda: True)
+    image = (torch.zeros(3, 64, 64),)
+    wanted = choice.Wanted(loaded, "auto", torch.device("cpu"), 64, (), 1, False)
+    without = [TORCH, SHORT, OPENVINO, ("openvino", "bf16"), ("onnxruntime", "fp32")]
+    assert wanted.candidates() == without
+    assert set(replace(wanted, calibration=image).candidates()) == {*without, INT8, ("onnxruntime", "int8")}
+    assert replace(wanted, precision="fp16").candidates() == [("openvino", "fp16")]
+    shipped = replace(wanted, loaded=replace(loaded, source=SHIPPED / "lite.safetensors"))
+    assert INT8 in shipped.candidates() and len(shipped.samples()) == 14
+    monkeypatch.setattr(choice, "installed", lambda name: name == "torch")
+    monkeypatch.setattr(choice, "_computes_bf16", lambda: False)
+    assert wanted.candidates() == [TORCH]
+
+
+def test_a_named_engine_is_checked_once_against_the_network(loaded, alone, monkeypatch):
+    assert "named by the user, maps within 0.0" in build_engine(loaded, "torch", "fp32").reason
+    monkeypatch.setattr(choice, "_difference", None)  # a second check would fail
+    build_engine(loaded, "torch", "fp32")
+    (alone / "wrong").mkdir()
+    monkeypatch.setenv("AUTO_MSFNET_CACHE", str(alone / "wrong"))
+    monkeypatch.setattr(choice, "_difference", lambda *_: 0.3)
+    with pytest.raises(EngineError, match="--engine torch: in fp32 its maps differ from the network's by 0.3000"):
+        build_engine(loaded, "torch", "fp32")
+
+
+def test_a_network_that_folding_changes_runs_unfolded(loaded, alone, monkeypatch, capsys):
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = loaded.network(images).p1.sigmoid()
+    other = nn.Conv2d(3, 1, 1)
+    for wrong in (lambda network, size: other, lambda network, size: 1 / 0):
+        monkeypatch.setattr(preparation, "fold", wrong)
+        monkeypatch.setenv("AUTO_MSFNET_CACHE", str(alone / str(id(wrong))))
+        assert (build_engine(loaded, "torch", "fp32")(images).sigmoid() - exact).abs().max() < 1e-5
+        assert "runs unfolded, which is slower" in capsys.readouterr().err
+    monkeypatch.setattr(choice, "_computes_bf16", lambda: True)
+    monkeypatch.setattr(torch_engine, "choose_precision", lambda name, device: "bf16")
+    difference = (build_engine(loaded, "torch", "bf16")(images).sigmoid() - exact).abs()
+    assert 0 < difference.mean() < 0.05  # noise through an untrained network
+
+
+def test_the_files_of_own_operations_count(loaded, tmp_path):
+    assert preparation.user_sources(loaded.network) == ()
+    plugin = tmp_path / "own.py"
+    found = []
+    for body in ("x", "x * 2"):
+        method = f"    def forward(self, x):\n        return {body}\n"
+        plugin.write_text(f"from torch import nn\nclass Own(nn.Module):\n{method}")
+        found.append(preparation.user_sources(nn.Sequential(runpy.run_path(str(plugin))["Own"]())))
+    assert len(found[0]) == len(found[1]) == 1 and found[0] != found[1]
+
+
+@pytest.mark.parametrize(("engine", "device"), [("openvino", "cpu"), ("onnxruntime", "cpu"), ("torch", "cuda")])
+def test_engines_without_a_gpu_run_on_the_cpu(engine, device, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert engine_device(engine, "auto") == torch.device(device)
+    assert ("computes on the CPU; the cuda device is not used" in capsys.readouterr().err) == (device == "cpu")
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -122,31 +251,3 @@ def test_a_predictor_hands_compile_on(loaded, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     predictor = Predictor.from_loaded(loaded, torch.device("cpu"), "fp32", compile=True)
     assert "torch.compile" in predictor.engine.reason
-
-
-def test_what_is_cached_is_made_once_and_never_half(alone):
-    calls = []
-
-    def make(folder):
-        calls.append(folder)
-        (folder / "file").write_text("whole")
-
-    assert (cache.cached("name", make, ["file"]) / "file").read_text() == "whole"
-    assert cache.cached("name", make, ["file"]) == alone / "name" and len(calls) == 1
-    (alone / "name" / "file").unlink()  # by somebody who makes room
-    assert (cache.cached("name", make, ["file"]) / "file").read_text() == "whole" and len(calls) == 2
-
-    def fail(folder):
-        (folder / "file").write_text("half")
-        raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        cache.cached("other", fail, ["file"])
-    assert {path.name for path in alone.iterdir()} == {"name"}
-
-
-def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("AUTO_MSFNET_CACHE", str(tmp_path / "file" / "cache"))
-    folder = cache.cached("name", lambda place: (place / "made").touch(), ["made"])
-    assert (folder / "made").exists() and not folder.is_relative_to(tmp_path)

@@ -62,7 +62,7 @@ def test_a_second_start_reads_what_the_first_converted(name, loaded, monkeypatch
 
 
 def test_int8_without_pictures(name, loaded):
-    with pytest.raises(EngineError, match="--precision int8: int8 is calibrated on pictures, and there are none"):
+    with pytest.raises(EngineError, match="--precision int8: int8 is calibrated on images, and there are none"):
         build_engine(loaded, name, "int8")
 
 
@@ -91,7 +91,9 @@ def test_openvino_bf16_where_the_processor_has_it_not(loaded):
     lacking = [p for p, name in (("bf16", "BF16"), ("fp16", "FP16")) if name not in there]
     if not lacking:
         pytest.skip("this processor has bf16 and fp16")
-    with pytest.raises(EngineError, match=f"--precision {lacking[0]}: OpenVINO has it not on this processor. It has"):
+    with pytest.raises(
+        EngineError, match=f"--precision {lacking[0]}: OpenVINO does not support it on this processor. Use"
+    ):
         build_engine(loaded, "openvino", lacking[0])
 
 

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_images_of_another_size_are_refused(loaded):
 
 
 def test_precisions_that_pytorch_lacks(loaded):
-    with pytest.raises(EngineError, match="--precision int8: PyTorch's engine has none"):
+    with pytest.raises(EngineError, match="--precision int8: not supported by PyTorch's engine"):
         build_engine(loaded, "torch", "int8", calibration=[torch.zeros(3, 64, 64)])
     with pytest.raises(DeviceError, match="--precision fp16: CPUs"):
         build_engine(loaded, "torch", "fp16")
@@ -102,12 +103,32 @@ def test_bf16_where_the_processor_has_it_not(loaded, monkeypatch):
     assert build_engine(loaded, "torch", "auto").precision == "fp32"
 
 
-def test_without_the_operators_of_onednn_the_maps_are_the_same(loaded, monkeypatch):
+def test_without_the_operators_of_onednn_the_maps_are_the_same(loaded, monkeypatch, capsys):
     """As on processors for which PyTorch is built without oneDNN."""
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    packed = TorchEngine(loaded.network, 64, "fp32", CPU)(images)
-    monkeypatch.setattr(packing, "available", lambda: False)
-    assert (TorchEngine(loaded.network, 64, "fp32", CPU)(images) - packed).abs().max() < 1e-4
+    packed = TorchEngine(loaded, 64, "fp32", CPU)(images)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert (TorchEngine(loaded, 64, "fp32", CPU)(images) - packed).abs().max() < 1e-4
+    assert "has no oneDNN; the engine runs slower" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["missing", "changed", "wrong"])
+def test_private_operators_that_another_pytorch_changed(loaded, monkeypatch, capsys, broken):
+    """They are private: a version may drop them, take other arguments, or compute something else."""
+    if packing.unavailable():
+        pytest.skip(packing.unavailable())
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    packed = TorchEngine(loaded, 64, "fp32", CPU)(images)
+    real = torch.ops.mkldnn
+    convolve = real._convolution_pointwise
+    operators = SimpleNamespace(_reorder_convolution_weight=real._reorder_convolution_weight)
+    if broken == "changed":
+        operators._convolution_pointwise = lambda x: x
+    if broken == "wrong":
+        operators._convolution_pointwise = SimpleNamespace(binary=lambda *a: -convolve.binary(*a))
+    monkeypatch.setattr(torch.ops, "mkldnn", operators)
+    assert (TorchEngine(loaded, 64, "fp32", CPU)(images) - packed).abs().max() < 1e-4
+    assert "note: --engine torch: " in capsys.readouterr().err
 
 
 @settings(max_examples=30)
@@ -144,8 +165,8 @@ class Block(nn.Module):
 
 
 def test_packing_keeps_what_a_block_computes():
-    if not packing.available():
-        pytest.skip("this build of PyTorch has no oneDNN operators")
+    if packing.unavailable():
+        pytest.skip(packing.unavailable())
     torch.manual_seed(0)
     block = Block().eval().requires_grad_(False)
     x = torch.randn(2, 8, 12, 12).contiguous(memory_format=torch.channels_last)

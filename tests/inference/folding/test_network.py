@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.image_io import read_image
 from data.transforms import prepare_image
+from inference.engines import packing
 from inference.folding.network import FoldError, fold
 from inference.weights import LoadedNetwork, load_network
 from net import authors, operations
@@ -52,7 +53,7 @@ def lived_in(network: nn.Module, seed: int = 0) -> nn.Module:
     """The network with BatchNorm statistics as training leaves them: none is the identity."""
     draw = torch.Generator().manual_seed(seed)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             module.running_mean.normal_(0, 0.2, generator=draw)
             module.running_var.uniform_(0.5, 2, generator=draw)
             if module.weight is not None:
@@ -211,6 +212,110 @@ def test_an_operation_of_the_user_runs_as_it_is():
         assert not [module for module in fold(network, 64).modules() if isinstance(module, nn.BatchNorm2d)]
     finally:
         del operations._REGISTRY["twice_for_the_test"]
+
+
+class Mirrored(nn.Conv2d):
+    """A user's convolution that computes something else than its class name says."""
+
+    def forward(self, input):
+        return super().forward(input.flip(3))
+
+
+class Methods(nn.Module):
+    """Sums written as method calls, with a factor, in place, and with a parameter."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.shift = nn.Parameter(torch.randn(1, channels, 1, 1))
+
+    def forward(self, x):
+        a = self.conv(x).add(self.shift, alpha=2).add(0.5)
+        b = torch.add(self.conv(x), x, alpha=0.5)
+        other = a * 2
+        other += self.conv(b)
+        return (other.add(a) + b).relu_()
+
+
+class Options(nn.Module):
+    """An operation with a second argument and a convolution that is called by keyword."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels)
+
+    def forward(self, x, factor=2.0):
+        return self.norm(self.conv(input=x)) * factor if x.shape[0] > 0 else x
+
+
+class Halved(nn.Module):
+    """An operation whose output is half as large as its input."""
+
+    def forward(self, x):
+        return nn.functional.avg_pool2d(x, 2, ceil_mode=True)
+
+
+def hooked(channels: int) -> nn.Module:
+    conv = nn.Conv2d(channels, channels, 1)
+    conv.register_forward_hook(lambda module, inputs, output: output * 2)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(channels))
+
+
+def unit(conv: nn.Conv2d, *after: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.ReLU(), conv, *after, nn.BatchNorm2d(conv.out_channels))
+
+
+OWN = {
+    "reflected": lambda c: unit(nn.Conv2d(c, c, 3, padding=1, padding_mode="reflect")),
+    "circular": lambda c: unit(nn.Conv2d(c, c, 3, padding=2, dilation=2, padding_mode="circular")),
+    "subclass": lambda c: unit(Mirrored(c, c, 3, padding=1)),
+    "grouped 1x1": lambda c: unit(nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 1, groups=4)),
+    "padded 1x1": lambda c: unit(nn.Conv2d(c, c, 3, padding=1), nn.Conv2d(c, c, 1, padding=1)),
+    "subclass 1x1": lambda c: unit(nn.Conv2d(c, c, 3, padding=1), Mirrored(c, c, 1)),
+    "same": lambda c: unit(nn.Conv2d(c, c, 3, padding="same", dilation=2)),
+    "valid": lambda c: unit(nn.Conv2d(c, c, 3, padding="valid")),
+    "oblong": lambda c: unit(nn.Conv2d(c, c, (3, 5), padding=(1, 2))),
+    "two dilations": lambda c: unit(nn.Conv2d(c, c, 3, padding=(1, 2), dilation=(1, 2))),
+    "relu at the end": lambda c: nn.Sequential(*unit(nn.Conv2d(c, c, 1)), nn.ReLU()),
+    "batch statistics": lambda c: nn.Sequential(
+        nn.ReLU(), nn.Conv2d(c, c, 1), nn.BatchNorm2d(c, track_running_stats=False)
+    ),
+    "hook": hooked,
+    "methods": Methods,
+    "options": Options,
+    "half as large": lambda c: Halved(),
+}
+
+
+OTHER_SIZE = ("padded 1x1", "valid", "half as large")  # possible on outer edges only
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_operations_of_users_keep_their_maps_in_every_form(kind, own_operation):
+    """What folding and packing do not understand runs as it is."""
+    torch.manual_seed(0)
+    name = own_operation(OWN[kind])
+    inner = ["skip_connect", "conv_3x3" if kind in OTHER_SIZE else name]
+    network = lived_in(AutoMSFNet(Pyramid(), genotype_of([name] * 12, [*inner * 9, inner[1]]), 16))
+    image = torch.randn(1, 3, 96, 128)
+    assert largest_difference(network, image) < 1e-4
+    packed = packing.pack(fold(network, (96, 128)), image.contiguous(memory_format=torch.channels_last))
+    with torch.inference_mode():
+        theirs = network(image).p1
+        assert (packed(image) - theirs).abs().max() < 1e-3 * theirs.abs().max().clamp(min=1)
+
+
+@pytest.fixture
+def own_operation():
+    """Registers an operation for one test; returns its name."""
+    name = "own_operation_for_the_test"
+
+    def register(factory):
+        operations.operation(name, source="test")(lambda channels, affine: factory(channels))
+        return name
+
+    yield register
+    operations._REGISTRY.pop(name, None)
 
 
 def test_the_network_itself_is_left_as_it_was(tiny_loaded):
