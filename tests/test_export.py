@@ -49,7 +49,7 @@ def predictor(tiny_weights):
 @pytest.mark.parametrize("engine", ["torch", "openvino", "onnxruntime"])
 def test_a_file_takes_any_number_of_pictures_of_any_size(make, engine, predictor):
     exported = open_exported(make(engine))
-    for shape in ((1, 33, 70), (3, 64, 64), (2, 500, 20), (1, 5, 3)):
+    for shape in ((1, 33, 70), (3, 64, 64), (2, 500, 20), (1, 5, 3), (1, 40, 1), (2, 1, 40), (1, 1, 1)):
         images = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
         maps = exported.run(images)
         assert maps.shape == shape and maps.dtype == np.float32

@@ -53,6 +53,8 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
         raise DeviceError(f"--precision bf16: this {device.type} device has no bfloat16 units. Use fp32 or auto.")
     if name == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
         raise DeviceError(f"--precision tf32: only CUDA GPUs since Ampere support it, not {device.type}. Use fp32.")
+    # torch.export reads the older flags, and PyTorch raises where they contradict the newer ones.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
     for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
         backend.fp32_precision = "tf32" if name == "tf32" else "ieee"
     return name

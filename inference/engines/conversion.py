@@ -176,7 +176,8 @@ def _resize_by_half_pixels(openvino: Any, model: Any) -> None:
         if attributes["coordinate_transformation_mode"] != "pytorch_half_pixel":
             continue
         attributes["coordinate_transformation_mode"] = "half_pixel"
-        new = openvino.opset11.interpolate(*old.input_values(), **attributes)
+        image, sizes, axes = old.input_values()
+        new = openvino.opset11.interpolate(image, sizes, **attributes, axes=axes)
         new.set_friendly_name(old.get_friendly_name())
         openvino.utils.replace_node(old, new)
 

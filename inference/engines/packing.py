@@ -39,7 +39,7 @@ def unavailable() -> str:
         with torch.inference_mode():
             fused = PackedConv(conv, RELU, x.shape)(x, x)
             same = torch.allclose(fused, (conv(x) + x).relu(), atol=1e-4)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         return f"the operators of mkldnn changed in PyTorch {torch.__version__} ({str(error).splitlines()[0][:80]})"
     return "" if same else f"the operators of mkldnn in PyTorch {torch.__version__} compute another convolution"
 
