@@ -44,6 +44,7 @@ from evaluation.scoring import score_maps
 from evaluation.tables.scores import aligned, markdown, score_table
 from inference.contact_sheet import SheetRow, contact_sheet
 from inference.engines.base import EngineName, EnginePrecision, installed
+from inference.engines.choice import engine_device
 from inference.map_writer import DRAWN, MapMaker, streams_for
 from inference.pipeline import Failure
 from inference.predictor import Predictor
@@ -55,7 +56,7 @@ from inference.video.writer import has_ffmpeg
 from inference.weights import LoadedNetwork, load_network
 from utils.config import named_folders
 from utils.cores import usable_cores
-from utils.device import banner, choose_device, keep_memory
+from utils.device import banner, keep_memory
 from utils.distributed import Processes, join
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
@@ -85,7 +86,7 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Finds the pictures, loads the network, writes maps, scores and sheets; alone or started by torchrun."""
     options = parse(arguments)
-    processes = join(choose_device(options.device))
+    processes = join(engine_device(options.engine, options.device))
     try:
         clip, jobs, loaded = processes.together(lambda: find(options, processes))
         # The first converts and chooses an engine undisturbed; the others find its choice and the converted network.

@@ -22,10 +22,9 @@ from torch import Tensor
 from data.image_io import Pixels, from_pillow, read_image
 from data.transforms import prepare_image
 from inference.engines.base import Engine, EngineName, EnginePrecision
-from inference.engines.choice import build_engine
+from inference.engines.choice import build_engine, engine_device
 from inference.saliency import Saliency, restore
 from inference.weights import LoadedNetwork, load_network
-from utils.device import choose_device
 from utils.errors import UserError
 from utils.settings import DeviceName
 
@@ -81,7 +80,7 @@ class Predictor:
         Raises:
             CheckpointError, DeviceError, EngineError, PredictorError: what was asked for is not there or does not fit.
         """
-        chosen = choose_device(device)  # before the weights: a wrong device should not cost their loading
+        chosen = engine_device(engine, device)  # before the weights: a wrong device should not cost their loading
         return cls.from_loaded(load_network(source), chosen, precision, size, engine, calibration, flip=flip)
 
     @classmethod

@@ -126,9 +126,14 @@ class Wanted:
         return tuple(torch.cat([images, images.flip(3)]))
 
     def candidates(self) -> list[Candidate]:
-        """Engines and precisions that `auto` tries: all that are installed and available on this processor."""
+        """Engines and precisions that `auto` tries: all that are installed and available on this processor.
+
+        int8 is tried with images of the user, or where it is asked for: calibrated on the sample images, the maps of
+        `lite` differ by 0.0055 on average, more than `TOLERANCE`, and calibration takes longer than all other trials.
+        """
         tried: list[Candidate] = [("torch", "fp32"), ("torch", "bf16")] if _computes_bf16() else [("torch", "fp32")]
-        quantises = installed("nncf") and bool(self.samples())
+        images = self.samples() if self.precision == "int8" else self.calibration
+        quantises = installed("nncf") and bool(images)
         if installed("openvino"):
             there = precisions()
             usual = ("fp32", "bf16", *(["int8"] if quantises else []), *(["fp16"] if self.precision == "fp16" else []))

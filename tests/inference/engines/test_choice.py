@@ -167,7 +167,8 @@ def test_candidates_are_all_that_is_installed_and_supported(loaded, monkeypatch)
     assert set(replace(wanted, calibration=image).candidates()) == {*without, INT8, ("onnxruntime", "int8")}
     assert replace(wanted, precision="fp16").candidates() == [("openvino", "fp16")]
     shipped = replace(wanted, loaded=replace(loaded, source=SHIPPED / "lite.safetensors"))
-    assert INT8 in shipped.candidates() and len(shipped.samples()) == 14
+    assert INT8 in replace(shipped, precision="int8").candidates() and len(shipped.samples()) == 14
+    assert INT8 not in shipped.candidates()
     monkeypatch.setattr(choice, "installed", lambda name: name == "torch")
     monkeypatch.setattr(choice, "_computes_bf16", lambda: False)
     assert wanted.candidates() == [TORCH]
