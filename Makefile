@@ -20,6 +20,7 @@ lint: .venv/test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m evaluation.tables
 	$(BIN)/pyright
 
 .venv/demo-ready: requirements.txt

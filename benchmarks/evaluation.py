@@ -36,6 +36,7 @@ from evaluation.map_files import ScorePair, pair_maps
 from evaluation.measures import KEYS
 from evaluation.metrics import DatasetScores
 from evaluation.scoring import score_maps
+from evaluation.tables.writer import Table, markdown
 from utils.cores import usable_cores
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
@@ -167,15 +168,15 @@ def report(seconds: Mapping[str, Sequence[float]], figures: Mapping[str, Any], o
         f"{figures['workers']} workers on {figures['cores']} cores, their start counted under `pool`. "
         f"Largest difference of any measure or curve from the library: {figures['largest_difference']:.1e}.",
         "",
-        "| way | seconds | fastest to slowest | maps/s | times the library | times one process |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
+    rows = []
     for way, times in seconds.items():
         median = figures["seconds"][way]
         spread = f"{min(times):.2f} to {max(times):.2f}"
-        gains = " | ".join(f"{figures['seconds'][base] / median:.2f}" for base in ("library", "one process"))
-        lines.append(f"| {way} | {median:.2f} | {spread} | {figures['maps'] / median:.1f} | {gains} |")
-    return "\n".join(lines)
+        gains = [f"{figures['seconds'][base] / median:.2f}" for base in ("library", "one process")]
+        rows.append([way, f"{median:.2f}", spread, f"{figures['maps'] / median:.1f}", *gains])
+    heads = ["way", "seconds", "fastest to slowest", "maps/s", "times the library", "times one process"]
+    return "\n".join([*lines, markdown(Table(heads, rows))])
 
 
 def _flat(curves: Mapping[str, Any], step: int) -> Numbers:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from utils.files import replace_text, write_beside
+from evaluation.report.figures import rendered, styled
+from evaluation.tables.writer import Table, markdown
+from utils.files import replace_bytes, replace_text
 
 SPEEDUPS = {
     "torch_speedup": ("torch", "bf16"),
@@ -51,9 +52,9 @@ def write_report(parts: Mapping[str, Any], target: Path) -> None:
     for name in order:
         lines += ["", table(name, parts[name])]
     replace_text(target.with_suffix(".md"), "\n".join(lines) + "\n")
-    with mpl.rc_context({"svg.hashsalt": target.stem, "svg.fonttype": "none"}):
+    with styled():
         figure = _plot({name: parts[name] for name in order})
-        write_beside(target.with_suffix(".svg"), lambda path: figure.savefig(path, metadata={"Date": None}))
+    replace_bytes(target.with_suffix(".svg"), rendered(figure, "svg"))
 
 
 def table(name: str, part: Any) -> str:
@@ -69,9 +70,8 @@ def table(name: str, part: Any) -> str:
         f"pictures of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; at its best, 10^9 operations "
         f"a second: {peaks}.",
         "",
-        f"| engine | precision | {' | '.join(ways)} | pictures/s | x | of peak | MB |",
-        f"| --- | --- | {'---: | ' * (len(ways) + 4)}".rstrip(),
     ]
+    rows = []
     for row in part["rows"]:
         shortest = row["ms"].get("network 8", _pipeline(row))
         done = gmac["plain" if row["engine"] == "plain" else "folded"] * 2e3 / shortest
@@ -81,8 +81,9 @@ def table(name: str, part: Any) -> str:
             f"{100 * done / part['peak'][row['precision']]:.0f} %",
             "" if row["memory"] is None else f"{row['memory']:.0f}",
         ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    heads = ["engine", "precision", *ways, "images/s", "x", "of peak", "MB"]
+    return "\n".join([*lines, markdown(Table(heads, rows, 2))])
 
 
 def _by_variant(part: Any) -> dict[tuple[str, str], Any]:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.datasets import EpochBatches, SaliencyDataset, make_loader, split_pairs
 from data.layouts import find_pairs
 from data.transforms import EvalTransform
+from evaluation.tables.writer import Table, markdown
 from inference.weights import load_network, save_weights
 from training.validation import validate
 from utils.device import choose_device, choose_precision, keep_memory
@@ -40,12 +41,14 @@ def main() -> int:
     network = loaded.network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     _, held_out = split_pairs(find_pairs(options.data), options.held_out, options.seed)
     record: dict[int, dict[str, float]] = {}
-    print("| pixels | pictures | weighted F | max F | MAE |\n| --- | --- | --- | --- | --- |")
     for size in options.sizes:
         loader = make_loader(SaliencyDataset(held_out, EvalTransform()), EpochBatches(len(held_out), 16, [size]))
-        scores = record[size] = validate(network, loader, device, choose_precision("auto", device))
-        cells = " | ".join(f"{scores[key]:.4f}" for key in ("wfm", "maxf", "mae"))
-        print(f"| {size} | {len(held_out)} | {cells} |")
+        record[size] = validate(network, loader, device, choose_precision("auto", device))
+    rows = [
+        [str(size), str(len(held_out)), *(f"{scores[key]:.4f}" for key in ("wfm", "maxf", "mae"))]
+        for size, scores in record.items()
+    ]
+    print(markdown(Table(["pixels", "images", "weighted F", "max F", "MAE"], rows)))
     best = max(record, key=lambda size: record[size]["wfm"])
     if options.write:
         save_weights(options.write, loaded.network, loaded.config, best, {"held_out": record[best]})

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import UPDATE_HELP, table_folder
 from data.layouts import Pair, find_pairs
+from evaluation.tables.writer import Table, markdown
 from training.run_group import Run, RunGroup, file_content, training_run
 from utils.config import named_folders
 from utils.errors import UserError, exit_on_user_error
@@ -182,12 +183,12 @@ def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: 
             "",
             f"## {name}",
             "",
-            f"| loss | {' | '.join(MEASURES.values())} |",
-            "| --- " * (1 + len(MEASURES)) + "|",
         ]
-        for above, variant in zip([None, *variants], variants, strict=False):
-            cells = [cell(scores, variant, above, name, measure, seeds) for measure in MEASURES]
-            lines.append(f"| {VARIANTS[variant].title} | {' | '.join(cells)} |")
+        rows = [
+            [VARIANTS[variant].title, *(cell(scores, variant, above, name, measure, seeds) for measure in MEASURES)]
+            for above, variant in zip([None, *variants], variants, strict=False)
+        ]
+        lines.append(markdown(Table(["loss", *MEASURES.values()], rows)))
     replace_text(table, "\n".join(lines) + "\n")
     write_beside(table.with_suffix(".png"), lambda part: draw(variants, sets, scores, seeds).savefig(part, dpi=130))
     print("\n".join(lines))

@@ -19,6 +19,7 @@ from net.settings import NetworkConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.tables.writer import Table, markdown
 from inference.folding.network import fold
 from inference.weights import load_network, shipped
 from net.auto_msfnet import build_network
@@ -37,13 +38,14 @@ def main() -> int:
         "# Size of the networks", "",
         "`python benchmarks/networks.py`: parameters as trained; multiply-accumulates of one picture in billions, as "
         "trained and folded for inference.", "",
-        "| network | pixels | parameters | GMAC | folded |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
+    rows: list[list[str]] = []
     for name, (network, size) in networks.items():
         parameters, gmac = sum(p.numel() for p in network.parameters()), count_gmac(network, size)
         folded = count_gmac(fold(network.eval(), size), size)
-        lines.append(f"| {name} | {size} | {parameters:,} | {gmac:.2f} | {folded:.2f} |")
+        rows.append([name, str(size), f"{parameters:,}", f"{gmac:.2f}", f"{folded:.2f}"])
         record[name] = {"pixels": size, "parameters": parameters, "gmac": round(gmac, 3), "folded": round(folded, 3)}
+    lines.append(markdown(Table(["network", "pixels", "parameters", "GMAC", "folded"], rows)))
     replace_text(Path(__file__).with_suffix(".md"), "\n".join(lines) + "\n")
     print("\n".join(lines))
     print(json.dumps(record))

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.tables.writer import Table, markdown
 from nas.latency import SCHEMA, side_key
 from net import encoder as encoders
 from net import operations
@@ -56,9 +57,8 @@ def main() -> int:
         "channels": options.channels, "milliseconds": milliseconds,
     }  # fmt: skip
     replace_text(options.out, json.dumps(record, indent=2) + "\n")
-    print(f"| operation | {' | '.join(milliseconds)} |\n| --- |{' --- |' * len(milliseconds)}")
-    for name in operations.names():
-        print(f"| {name} | {' | '.join(f'{column[name]:.3f}' for column in milliseconds.values())} |")
+    rows = [[name, *(f"{column[name]:.3f}" for column in milliseconds.values())] for name in operations.names()]
+    print(markdown(Table(["operation", *milliseconds], rows)))
     print(json.dumps({"table": str(options.out), **milliseconds}))
     return 0
 

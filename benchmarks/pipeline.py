@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rounds import alternate
 from data.image_io import read_image, write_png
+from evaluation.tables.writer import Table, markdown
 from inference.engines.base import EngineName, EnginePrecision
 from inference.map_writer import MapMaker, streams_for
 from inference.predictor import Predictor
@@ -154,14 +155,14 @@ def report(timings: Sequence[Timing], maker: MapMaker, count: int, options: argp
         f"{banner(predictor.device, predictor.precision)} | {usable_cores()} cores | "
         f"{predictor.engine.name}, {predictor.engine.streams} streams",
         "",
-        "| way | seconds | fastest to slowest | pictures/s | of network alone |",
-        "| --- | ---: | ---: | ---: | ---: |",
     ]
+    rows = []
     for timing in timings:
         spread = f"{min(timing.seconds):.2f} to {max(timing.seconds):.2f}"
         cells = [f"{timing.median:.2f}", spread, f"{count / timing.median:.1f}", f"{timing.median / alone:.3f}"]
-        lines.append(f"| {' | '.join([timing.name, *cells])} |")
-    return "\n".join(lines)
+        rows.append([timing.name, *cells])
+    heads = ["way", "seconds", "fastest to slowest", "images/s", "of network alone"]
+    return "\n".join([*lines, markdown(Table(heads, rows))])
 
 
 def figures(timings: Sequence[Timing], maker: MapMaker, count: int) -> dict[str, object]:

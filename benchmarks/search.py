@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.rates import convolution_rate, work_of
 from benchmarks.rounds import alternate
 from benchmarks.tables import UPDATE_HELP, table_folder
+from evaluation.tables.writer import Table, markdown
 from nas.settings import SearchConfig
 from net.architect import Architect, only
 from net.losses import saliency_loss
@@ -154,9 +155,10 @@ def profile_of(variant: str) -> list[str]:
     return [
         f"{total:.2f} s, of which convolutions take {convolved:.2f} s; {work:.0f} billion multiply-accumulates, which "
         f"take {work / rate:.2f} s at {rate:.0f} billion a second.", "",
-        "| kernel | calls | seconds | share |", "| --- | --- | --- | --- |",
-        *(f"| {event.key} | {event.count} | {event.self_cpu_time_total / 1e6:.3f} "
-          f"| {event.self_cpu_time_total / 1e6 / total:.1%} |" for event in events[:ROWS]),
+        markdown(Table(["kernel", "calls", "seconds", "share"], [
+            [event.key, str(event.count), f"{event.self_cpu_time_total / 1e6:.3f}",
+             f"{event.self_cpu_time_total / 1e6 / total:.1%}"] for event in events[:ROWS]
+        ])),
     ]  # fmt: skip
 
 
