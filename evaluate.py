@@ -39,7 +39,9 @@ def main(words: Sequence[str] | None = None) -> int:
     from evaluation.report.outputs import write_all
     from evaluation.tables.scores import aligned
 
-    evaluated, comparisons = evaluate(gather(data, methods), options.workers, options.resize_maps, options.resamples)
+    evaluated, comparisons = evaluate(
+        gather(data, methods, options.mask_values), options.workers, options.resize_maps, options.resamples
+    )
     write_all(evaluated, comparisons, options.out, options.images, options.rank_by)
     print(aligned([each.table() for each in evaluated]))
     print(f"written: {options.out}/ (open {options.out / 'index.html'})")
@@ -57,6 +59,7 @@ def _parser() -> Parser:
         action="store_true",
         help="bring maps of another size to their mask's (bilinear, then 8 bits), as PySODEvalToolkit does",
     )
+    add("--mask-values", default="auto", help="foreground in masks: auto, nonzero, alpha or values such as 1,128..255")
     add("--resamples", type=OptionalCount, default=RESAMPLES, help="of intervals and tests; 0: neither")
     add("--images", "--pictures", type=OptionalCount, default=6, help="of each kind: best, median, worst, disagreement")
     add("--rank-by", default=RANKED_BY, help=f"measure that ranks the images: {', '.join(measures.names())}, or yours")

@@ -36,7 +36,8 @@ from typing import Any, get_args
 import torch
 from tqdm import tqdm
 
-from data.image_io import ImageReadError, Pixels, read_image, read_mask, write_png
+from data.image_io import ImageReadError, Pixels, read_grey, read_image, write_png
+from data.masks import find_coding, read_mask
 from evaluation.map_files import ScorePair
 from evaluation.metrics import DatasetScores
 from evaluation.score_files import write_csv
@@ -265,6 +266,8 @@ def score(result: Result, out: Path) -> Result:
     if not pairs:
         return result
     try:
+        coding = find_coding([pair.mask_path for pair in pairs])
+        pairs = [pair._replace(coding=coding) for pair in pairs]
         scores = score_maps(pairs, title=f"scoring {result.job.title}")
     except UserError as error:
         return replace(result, problem=f"{result.job.title}: not scored. {error}")
@@ -286,7 +289,7 @@ def write_sheet(result: Result, out: Path) -> None:
 
 def sheet_row(task: Task, out: Path) -> SheetRow:
     """Picture, map and overlay of one task, and its mask if there is one."""
-    image, saliency = read_image(task.image), read_mask(task.output(out, "maps"))
+    image, saliency = read_image(task.image), read_grey(task.output(out, "maps"))
     masks = [] if task.mask is None else [read_mask(task.mask)]
     return SheetRow(task.name, [image, saliency, DRAWN["overlay"](image, saliency), *masks])
 

@@ -29,8 +29,9 @@ from loky import get_reusable_executor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.image_io import read_mask, write_png
+from data.image_io import write_png
 from data.layouts import find_pairs
+from data.masks import read_mask
 from data.synthetic import write_scenes
 from evaluation.map_files import ScorePair, pair_maps
 from evaluation.measures import KEYS

@@ -1,16 +1,15 @@
-"""Looks a data set through before training: `python -m data.check DIR [--list FILE]`.
+"""Checks a dataset before training: `python -m data.check DIR [--list FILE] [--mask-values VALUES]`.
 
-Wrong (exit code 1): what does not pair, cannot be read, differs in size, or has masks of 0 and 1.
-Worth a look (exit code 0): empty masks, full masks, and masks with values between 0 and 255, which are
-read as object from 128 on. No data set found at all: exit code 2.
+Wrong (exit code 1): files that do not pair, cannot be read or differ in size; masks whose coding is ambiguous; masks
+that are all empty or all full. Worth a look (exit code 0): single empty or full masks, and grey masks with values
+between 0 and 255, which are foreground from 128 on. Exit code 2: no dataset was found.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -21,14 +20,16 @@ from tqdm import tqdm
 from data.errors import DataError
 from data.image_io import ImageReadError
 from data.layouts import Pair, Survey, survey
-from data.pairs import MaskRangeError, SizeMismatchError, read_pair
-from utils.errors import exit_on_user_error
+from data.masks import MaskCoding, MaskCodingError, find_coding, parse_mask_values
+from data.pairs import SizeMismatchError, read_pair
+from utils import config
+from utils.errors import exit_on_user_error, printable
 
 _SHOWN = 10
 _KINDS: dict[type[DataError], str] = {
     ImageReadError: "unreadable",
-    SizeMismatchError: "of another size than their picture",
-    MaskRangeError: "masks of 0 and 1",
+    SizeMismatchError: "of another size than their image",
+    MaskCodingError: "masks of ambiguous values",
 }
 
 
@@ -38,27 +39,34 @@ class PairFacts:
 
     Args:
         name: of the pair.
-        width: of the picture, pixels; 0 when a file is wrong.
-        height: of the picture, pixels; 0 when a file is wrong.
-        object_share: part of the mask that is 128 or more, in [0, 1].
-        between_share: part of the mask that is neither 0 nor 255, in [0, 1].
+        width: of the image, pixels; 0 when a file is wrong.
+        height: of the image, pixels; 0 when a file is wrong.
+        foreground_share: share of the pixels of the mask that are foreground, in [0, 1].
+        between_share: share of the pixels of the decoded mask that are neither 0 nor 255, in [0, 1].
         fault: what is wrong; None when the pair can be used.
     """
 
     name: str
     width: int = 0
     height: int = 0
-    object_share: float = 0.0
+    foreground_share: float = 0.0
     between_share: float = 0.0
     fault: DataError | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a data set holds: which files there are, and what is in each pair."""
+    """What a dataset holds: its files, the coding of its masks, and what is in each pair.
+
+    Attributes:
+        survey: the files.
+        facts: of every pair.
+        coding: of the masks, or why it was not found.
+    """
 
     survey: Survey
     facts: list[PairFacts]
+    coding: MaskCoding | MaskCodingError
 
     @property
     def good(self) -> list[PairFacts]:
@@ -68,19 +76,21 @@ class Report:
     @property
     def is_good(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.survey.faults() and len(self.good) == len(self.facts)
+        found = isinstance(self.coding, MaskCoding)
+        return found and not self.survey.faults() and len(self.good) == len(self.facts)
 
     def text(self) -> str:
         """The report as lines to read."""
         lines = [*self._counts(), *self._contents(), "", *self._faults(), *self._notes()]
-        return "\n".join(lines)
+        return "\n".join(printable(line) for line in lines)
 
     def _counts(self) -> list[str]:
         found = self.survey
         return [
-            f"pictures   {found.images} in {found.layout.images} {_suffixes(one.image for one in found.pairs)}",
+            f"images     {found.images} in {found.layout.images} {_suffixes(one.image for one in found.pairs)}",
             f"masks      {found.masks} in {found.layout.masks} {_suffixes(one.mask for one in found.pairs)}",
             f"pairs      {len(found.pairs)}, of which {len(self.good)} can be used",
+            *([f"coding     {line}" for line in self.coding.found] if isinstance(self.coding, MaskCoding) else []),
         ]
 
     def _contents(self) -> list[str]:
@@ -88,15 +98,17 @@ class Report:
         if not good:
             return []
         widths, heights = [one.width for one in good], [one.height for one in good]
-        shares = [100 * one.object_share for one in good]
+        shares = [100 * one.foreground_share for one in good]
         return [
             f"width      {min(widths)} to {max(widths)} pixels, median {median(widths):.0f}",
             f"height     {min(heights)} to {max(heights)} pixels, median {median(heights):.0f}",
-            f"object     {min(shares):.1f} to {max(shares):.1f} % of the picture, median {median(shares):.1f}",
+            f"foreground {min(shares):.1f} to {max(shares):.1f} % of the image, median {median(shares):.1f}",
         ]
 
     def _faults(self) -> list[str]:
         lines = self.survey.faults()
+        if isinstance(self.coding, MaskCodingError):
+            lines.append(str(self.coding))
         for kind, title in _KINDS.items():
             faults = [str(one.fault) for one in self.facts if type(one.fault) is kind]
             lines += _listed(title, faults)
@@ -107,32 +119,40 @@ class Report:
         between = sorted((one for one in good if one.between_share), key=lambda one: -one.between_share)
         values = [f"{one.name} ({100 * one.between_share:.1f} % of its pixels)" for one in between]
         lines = [
-            *_listed("empty masks", [one.name for one in good if one.object_share == 0]),
-            *_listed("full masks", [one.name for one in good if one.object_share == 1]),
-            *_listed("masks that are not binary (object from 128 on)", values),
+            *_listed("empty masks", [one.name for one in good if one.foreground_share == 0]),
+            *_listed("full masks", [one.name for one in good if one.foreground_share == 1]),
+            *_listed("masks that are not binary (foreground from 128 on)", values),
         ]
         return ["WORTH A LOOK", *_indented(lines)] if lines else []
 
 
-def check(root: str | Path, list_file: str | Path | None = None) -> Report:
-    """Reads every pair of a data set.
+def check(root: str | Path, list_file: str | Path | None = None, mask_values: str = "auto") -> Report:
+    """Reads every pair of a dataset.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         list_file: names to keep to; all by default.
+        mask_values: values of the foreground in masks, see `data.masks`.
 
     Raises:
-        LayoutError: no data set is there, several are, or nothing pairs.
+        LayoutError: there is no dataset or several, or nothing pairs.
     """
+    parse_mask_values(mask_values)
     found = survey(root, list_file)
+    try:
+        coding = find_coding([pair.mask for pair in found.pairs], mask_values)
+    except MaskCodingError as error:
+        coding = error
+    known = coding if isinstance(coding, MaskCoding) else None
+    pairs = [replace(pair, coding=known) for pair in found.pairs]
     with ThreadPoolExecutor() as pool:  # OpenCV and Pillow decode outside of the interpreter's lock
-        rows = pool.map(examine, found.pairs)
+        rows = pool.map(examine, pairs)
         facts = list(tqdm(rows, "reading", len(found.pairs), unit="pair", disable=None, leave=False))
-    return Report(found, facts)
+    return Report(found, facts, coding)
 
 
 def examine(pair: Pair) -> PairFacts:
-    """Reads one pair; a fault is part of what it gives back."""
+    """Reads one pair; a fault is part of the result."""
     try:
         image, mask = read_pair(pair)
     except DataError as error:
@@ -143,19 +163,22 @@ def examine(pair: Pair) -> PairFacts:
         name=pair.name,
         width=width,
         height=height,
-        object_share=np.count_nonzero(mask >= 128) / mask.size,
+        foreground_share=np.count_nonzero(mask >= 128) / mask.size,
         between_share=1 - extreme / mask.size,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report; 0 when nothing is wrong, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m data.check", description="Looks a data set through.")
-    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser = config.arguments(__doc__, "python -m data.check")
+    parser.add_argument("root", type=Path, help="folder of the dataset")
     parser.add_argument("--list", type=Path, dest="list_file", help="text file of names, one a line")
+    parser.add_argument(
+        "--mask-values", default="auto", help="foreground in masks: auto, nonzero, alpha, or values such as 1,128..255"
+    )
     options = parser.parse_args(arguments)
     cv2.setNumThreads(0)
-    report = check(options.root, options.list_file)
+    report = check(options.root, options.list_file, options.mask_values)
     print(report.text())
     return 0 if report.is_good else 1
 

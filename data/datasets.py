@@ -209,7 +209,7 @@ def fingerprint(*parts: Sequence[Pair]) -> str:
     The contents of the files do not count: a damaged image may be replaced between two parts of a run.
     """
     names = "\n\n".join("\n".join(pair.name for pair in part) for part in parts)
-    return hashlib.sha256(names.encode()).hexdigest()[:16]
+    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def make_loader(

@@ -1,89 +1,125 @@
-"""The one reader of pictures and masks, and the writer of PNG.
+"""The reader of images and the writer of PNG and JPEG.
 
-One rule for both, whatever the file holds: the pixels are turned upright as the EXIF orientation says
-(tag 0x0112; 1 where there is none), then brought to 8 bits. Plain JPEG, PNG and WebP go through OpenCV,
-which is the faster; palettes, alpha, CMYK, 16 bits and every other format go through Pillow.
+One rule for every file: the pixels are turned upright by the EXIF orientation (tag 0x0112; 1 where there is none),
+then brought to 8 bits. Plain JPEG, PNG and WebP are decoded by OpenCV, which is faster; palettes, alpha, CMYK, 16 bits
+and every other format by Pillow; unusual TIFF layouts by `data.tiff`.
 
-    kind                    picture                     mask
-    grey, 1-bit             repeated to R, G and B      as it is; 1-bit becomes 0 and 255
-    palette                 its colours                 greys as they are (0 and 1: 0 and 255);
-                                                        a palette of labels: black 0, any other colour 255
-    alpha, transparency     laid over white             laid over black: what is clear is not the object
+    kind                    image                       grey values (`read_grey`)
+    grey, 1-bit             repeated to R, G and B      as they are; 1-bit becomes 0 and 255
+    palette                 its colours                 grey of its colours
+    alpha, transparency     over white                  over black
+    BMP, alpha 0 throughout opaque                      opaque
     CMYK                    converted by Pillow         converted by Pillow
     16-bit                  65535 becomes 255           65535 becomes 255
     32-bit, float           refused                     refused
 
-Colour profiles are not applied, as they are not by the published code of this field. An animated file
-gives its first picture.
+Masks are read by `data.masks`, which knows their codings. Colour profiles are not applied, as in the published code
+of this field. The first image of an animated file is read.
 """
 
-import io
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from data.errors import DataError
+from data.image_files import (
+    IMAGE_SUFFIXES,
+    PIXEL_LIMIT,
+    ImageReadError,
+    OpenImage,
+    Pixels,
+    eight_bits,
+    open_image,
+    reading,
+)
+from data.orientation import orientation, turned
 from utils.files import replace_bytes
 
-Pixels = NDArray[np.uint8]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageMetadata",
+    "ImageReadError",
+    "Pixels",
+    "from_pillow",
+    "read_grey",
+    "read_image",
+    "read_image_with_metadata",
+    "write_jpeg",
+    "write_png",
+]
 
-IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-    }
-)
-"""Suffixes (lower case) that mark a file as a picture. The reader itself goes by the content."""
-
-_ORIENTATION = 0x0112
-_PNG_END = b"IEND\xaeB`\x82"
-_EXIF_MARKS = (b"eXIf", b"exif", b"com.adobe.xmp")
-
-# What brings the stored pixels upright, by the value of the EXIF orientation.
-_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a.swapaxes(0, 1)[::-1],
-}
+_WIDEST = 1_000_000  # libpng's limit of a row, which it prints to the console
 
 
-class ImageReadError(DataError):
-    """A file cannot be read as a picture."""
+class ImageMetadata(NamedTuple):
+    """What a cutout keeps of its image.
+
+    Attributes:
+        profile: ICC profile of RGB colours; empty if there is none that fits.
+        dpi: horizontal and vertical dots per inch of the upright image; None if not stated.
+        size: width and height of the upright image in the file; the pixels are fewer if it was scaled while decoding.
+    """
+
+    profile: bytes
+    dpi: tuple[float, float] | None
+    size: tuple[int, int]
 
 
-def read_image(path: str | Path) -> Pixels:
-    """Reads a picture as upright RGB.
+def read_image(path: str | Path, max_pixels: int = PIXEL_LIMIT) -> Pixels:
+    """Reads an image as upright RGB.
+
+    Args:
+        path: the file.
+        max_pixels: a larger JPEG is scaled by 1/2, 1/4 or 1/8 while it is decoded; other formats are refused.
 
     Shapes:
         returns: (H, W, 3) uint8, RGB.
 
     Raises:
-        ImageReadError: the file is missing, empty, truncated, of 32 bits, or no picture at all.
+        ImageReadError: the file is missing, empty, truncated, too large, of 32 bits, or no supported image.
     """
-    return _read(Path(path), cv2.IMREAD_COLOR_RGB, _colours)
+    path = Path(path)
+    with reading(path):
+        return _upright_colours(open_image(path, max_pixels))
 
 
-def from_pillow(picture: Image.Image) -> Pixels:
-    """An open Pillow picture as upright RGB, as `read_image` would give its file.
+def read_image_with_metadata(path: str | Path, max_pixels: int = PIXEL_LIMIT) -> tuple[Pixels, ImageMetadata]:
+    """Reads an image as `read_image`, and its colour profile and resolution from the same bytes.
+
+    Raises:
+        ImageReadError: see `read_image`. Broken metadata is ignored.
+    """
+    path = Path(path)
+    with reading(path):
+        opened = open_image(path, max_pixels)
+        profile, dpi, size = _profile(opened), _dpi(opened), opened.size
+        if opened.orientation > 4:
+            size = size[::-1]
+            dpi = None if dpi is None else dpi[::-1]
+        return _upright_colours(opened), ImageMetadata(profile, dpi, size)
+
+
+def read_grey(path: str | Path) -> Pixels:
+    """Reads a saliency map or another grey image as upright grey values. Masks are read by `data.masks.read_mask`.
+
+    Shapes:
+        returns: (H, W) uint8, 0 to 255.
+
+    Raises:
+        ImageReadError: the file is missing, empty, truncated, of 32 bits, or no supported image.
+    """
+    path = Path(path)
+    with reading(path):
+        opened = open_image(path)
+        pixels = decode_plain(opened, cv2.IMREAD_GRAYSCALE)
+        return opened.upright(_greys(opened.image) if pixels is None else pixels)
+
+
+def from_pillow(image: Image.Image) -> Pixels:
+    """An open Pillow image as upright RGB, as `read_image` would give its file.
 
     Shapes:
         returns: (H, W, 3) uint8, RGB.
@@ -92,30 +128,15 @@ def from_pillow(picture: Image.Image) -> Pixels:
         ImageReadError: it has 32-bit values, or the file behind it is truncated.
     """
     try:
-        return _turned(_colours(picture), picture)
+        return turned(_colours(image), orientation(image))
     except ImageReadError as error:
-        raise ImageReadError(f"the Pillow picture {error}") from None
+        raise ImageReadError(f"the Pillow image {error}") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise ImageReadError(f"the Pillow picture is damaged or truncated ({error}).") from error
-
-
-def read_mask(path: str | Path) -> Pixels:
-    """Reads a mask as upright grey values.
-
-    A mask whose values are 0 and 1 in 8-bit grey is given back as it is, not stretched:
-    whether 1 means "object" or "almost black" is not the reader's to guess.
-
-    Shapes:
-        returns: (H, W) uint8, 0 to 255.
-
-    Raises:
-        ImageReadError: the file is missing, empty, truncated, of 32 bits, or no picture at all.
-    """
-    return _read(Path(path), cv2.IMREAD_GRAYSCALE, _greys)
+        raise ImageReadError(f"the Pillow image is damaged or truncated ({error}).") from error
 
 
 def write_png(path: str | Path, array: Pixels) -> None:
-    """Writes a PNG beside its place and renames it into place, so that no half-written file is ever seen.
+    """Writes a PNG beside its place and renames it into place, so that no half-written file is visible.
 
     Args:
         path: where; missing folders are made.
@@ -153,106 +174,98 @@ def _write(path: Path, array: Pixels, suffix: str, options: list[int]) -> None:
     # OpenCV takes the channels in the order B, G, R.
     orders = {(): None, (3,): cv2.COLOR_RGB2BGR} | ({(4,): cv2.COLOR_RGBA2BGRA} if suffix == ".png" else {})
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in orders or not array.size:
-        raise DataError(f"{path}: {array.dtype} {array.shape} is no picture; give uint8 (H, W) or (H, W, 3).")
+        raise DataError(f"{path}: {array.dtype} {array.shape} is no image; give uint8 (H, W) or (H, W, 3).")
     order = orders[array.shape[2:]]
     _, encoded = cv2.imencode(suffix, array if order is None else cv2.cvtColor(array, order), options)
     replace_bytes(path, encoded.tobytes())
 
 
-def _read(path: Path, flag: int, convert: Callable[[Image.Image], Pixels]) -> Pixels:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageReadError(f"{path}: cannot be opened ({error.strerror or error}).") from error
-    if not data:
-        raise ImageReadError(f"{path}: the file is empty (0 bytes). Fetch or export it again.")
-    try:
-        picture = Image.open(io.BytesIO(data))
-        pixels = _decode_plain(data, flag) if _is_plain(picture, data) else None
-        if pixels is None:
-            pixels = convert(picture)
-        return _upright(pixels, picture, data)
-    except ImageReadError as error:
-        raise ImageReadError(f"{path}: {error}") from None
-    except Image.UnidentifiedImageError:
-        kinds = "JPEG, PNG, WebP, BMP, TIFF, GIF or PNM"
-        raise ImageReadError(f"{path}: no picture ({len(data)} bytes that are not {kinds}).") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = f"{error}".rstrip(".")
-        raise ImageReadError(f"{path}: damaged or truncated ({reason}). Fetch or export it again.") from error
+def decode_plain(opened: OpenImage, flag: int) -> Pixels | None:
+    """The stored pixels by OpenCV, or None where it would decode otherwise than Pillow.
+
+    Args:
+        opened: the file.
+        flag: `cv2.IMREAD_COLOR_RGB` or `cv2.IMREAD_GRAYSCALE`.
+    """
+    if not _is_plain(opened):
+        return None
+    pixels = cv2.imdecode(np.frombuffer(opened.data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    return None if pixels is None else pixels.astype(np.uint8, copy=False)
 
 
-def _is_plain(picture: Image.Image, data: bytes) -> bool:
-    """Whether OpenCV decodes this file as Pillow would: 8-bit grey or RGB, nothing clear, and whole.
+def check_depth(image: Image.Image) -> bool:
+    """Whether an image has 16 bits.
 
-    OpenCV fills the rest of a truncated JPEG with grey; so a file without its end goes to Pillow, which
+    Raises:
+        ImageReadError: it has 32 bits.
+    """
+    if image.mode in ("I", "F"):
+        raise ImageReadError("holds 32-bit values, whose range is unknown. Save it with 8 or 16 bits.")
+    return image.mode.startswith("I;16")
+
+
+def flattened(image: Image.Image, background: str, mode: str) -> Image.Image:
+    """The image in `mode`, without its alpha, over a background colour."""
+    if image.has_transparency_data and not _is_clear_bmp(image):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _upright_colours(opened: OpenImage) -> Pixels:
+    pixels = decode_plain(opened, cv2.IMREAD_COLOR_RGB)
+    return opened.upright(_colours(opened.image) if pixels is None else pixels)
+
+
+def _is_plain(opened: OpenImage) -> bool:
+    """Whether OpenCV decodes this file as Pillow would: 8-bit grey or RGB, opaque, and whole.
+
+    OpenCV fills the rest of a truncated JPEG with grey. A file without its end is therefore left to Pillow, which
     refuses it.
     """
-    if "transparency" in picture.info:
+    image, data = opened.image, opened.data
+    if "transparency" in image.info or opened.is_scaled or max(image.size) > _WIDEST:
         return False
-    match picture.format:
-        case "JPEG" | "MPO":
-            # In a scan each byte FF is stuffed, so that markers stand nowhere else; a thumbnail's end comes
+    match image.format:
+        case "JPEG":
+            # Bytes FF are stuffed in a scan, so that markers occur only between scans. The end of a thumbnail lies
             # before the scan.
-            return picture.mode in ("RGB", "L") and data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+            return image.mode in ("RGB", "L") and data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
         case "PNG":
-            eight_bit = data[24] <= 8
-            return picture.mode in ("RGB", "L", "1") and eight_bit and _PNG_END in data[-64:]
+            png = opened.png
+            return image.mode in ("RGB", "L", "1") and png is not None and png.bits <= 8 and png.whole
         case "WEBP":
-            return picture.mode == "RGB"
+            return image.mode == "RGB"
         case _:
             return False
 
 
-def _decode_plain(data: bytes, flag: int) -> Pixels | None:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    return None if pixels is None else pixels.astype(np.uint8, copy=False)
+def _colours(image: Image.Image) -> Pixels:
+    if check_depth(image):
+        return np.repeat(eight_bits(np.asarray(image))[..., None], 3, axis=2)
+    return np.asarray(flattened(image, "white", "RGB"))
 
 
-def _upright(pixels: Pixels, picture: Image.Image, data: bytes) -> Pixels:
-    # Pillow would decode a whole PNG to look for EXIF after the pixels; most have none at all.
-    if picture.format == "PNG" and not any(mark in data for mark in _EXIF_MARKS):
-        return pixels
-    return _turned(pixels, picture)
+def _greys(image: Image.Image) -> Pixels:
+    return eight_bits(np.asarray(image)) if check_depth(image) else np.asarray(flattened(image, "black", "L"))
 
 
-def _turned(pixels: Pixels, picture: Image.Image) -> Pixels:
-    turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+def _is_clear_bmp(image: Image.Image) -> bool:
+    """Whether this is a BMP with an alpha of 0 throughout, which many programs write for opaque images."""
+    return image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
 
 
-def _colours(picture: Image.Image) -> Pixels:
-    if _is_deep(picture):
-        return np.repeat(_eight_bits(picture)[..., None], 3, axis=2)
-    return np.asarray(_opaque(picture, "white", "RGB"))
+def _profile(opened: OpenImage) -> bytes:
+    profile = opened.image.info.get("icc_profile") if opened.png is None else opened.png.profile
+    fits = isinstance(profile, bytes) and len(profile) > 128 and profile[36:40] == b"acsp"
+    # A profile of grey or CMYK does not describe the RGB pixels that are returned.
+    return profile if fits and profile[16:20] == b"RGB " and opened.image.mode != "CMYK" else b""
 
 
-def _greys(picture: Image.Image) -> Pixels:
-    if _is_deep(picture):
-        return _eight_bits(picture)
-    if picture.mode not in ("P", "PA"):
-        return np.asarray(_opaque(picture, "black", "L"))
-    colours = np.asarray(_opaque(picture, "black", "RGB"))
-    if np.ptp(colours, axis=2).any():
-        return np.where(colours.any(axis=2), np.uint8(255), np.uint8(0))
-    greys = np.ascontiguousarray(colours[..., 0])
-    return greys * np.uint8(255) if greys.max() == 1 else greys
-
-
-def _is_deep(picture: Image.Image) -> bool:
-    if picture.mode in ("I", "F"):
-        raise ImageReadError("holds 32-bit values, whose range is unknown. Save it with 8 or 16 bits.")
-    return picture.mode.startswith("I;16")
-
-
-def _eight_bits(picture: Image.Image) -> Pixels:
-    values = np.asarray(picture).astype(np.uint32)
-    return ((values + 128) // 257).astype(np.uint8)
-
-
-def _opaque(picture: Image.Image, ground: str, mode: str) -> Image.Image:
-    """The picture without its alpha, laid over a plain ground; (H, W) of `mode`."""
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture)
-    return picture.convert(mode)
+def _dpi(opened: OpenImage) -> tuple[float, float] | None:
+    dpi = opened.image.info.get("dpi") if opened.png is None else opened.png.dpi
+    try:
+        x, y = (float(value) for value in dpi or ())
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if min(x, y) >= 1 and max(x, y) <= 1e5 else None

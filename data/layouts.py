@@ -1,27 +1,30 @@
-"""Where a data set keeps its pictures and its masks, found without configuration.
+"""Layouts of datasets: the folders of images and masks, found without configuration.
 
-Known by the folders' names, whatever their case:
+Recognised by the names of the folders, in any case:
     DUTS-TR, DUTS-TE    DUTS-TR-Image + DUTS-TR-Mask
     ECSSD               images + ground_truth_mask
     DUT-OMRON           DUT-OMRON-image + pixelwiseGT-new-PNG
     HKU-IS              imgs + gt
-    PASCAL-S            Imgs (jpg pictures and png masks in one folder), or datasets/imgs + datasets/masks
+    PASCAL-S            Imgs (jpg images and png masks in one folder), or datasets/imgs + datasets/masks
     the authors' tests  test_images + test_masks
-    anything else       a folder whose name says pictures beside one whose name says masks
-The root may be the data set's folder, or a folder that holds just one data set.
+    anything else       a folder with a word for images in its name and one with a word for masks
+The root is the folder of the dataset, or a folder that holds exactly one dataset.
 
-A picture and its mask have the same path below their folders, but for the suffix. Nothing is guessed
-beyond that: what has no partner is an error, not left out.
+An image and its mask have the same path below their folders, without suffix. Names are compared in Unicode's composed
+form (NFC). Where no names are equal, masks may share an ending such as `_mask`. A file without partner is an error.
 """
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.errors import DataError
-from data.image_io import IMAGE_SUFFIXES
+from data.find_files import FoundFiles, search
+from data.image_files import IMAGE_SUFFIXES
+from data.masks import MaskCoding
 
 _IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "im", "ims", "jpegimages", "picture", "pictures", "photos"})
 _MASK_WORDS = frozenset(
@@ -39,31 +42,35 @@ _MASK_WORDS = frozenset(
     }
     | {"label", "labels", "segmentation", "segmentations"}
 )
+_MASK_ENDINGS = ("_mask", "-mask", "_gt", "-gt", "_segmentation", "_label", "_seg")
 _SHOWN = 5
+_Named = dict[str, list[Path]]
 
 
 class LayoutError(DataError):
-    """Pictures and masks cannot be found or do not pair."""
+    """Images and masks cannot be found or do not pair."""
 
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """A picture and its mask.
+    """An image and its mask.
 
     Args:
-        name: POSIX path of the picture below the folder of pictures, without suffix.
-        image: file of the picture.
+        name: POSIX path of the image below the folder of images, without suffix.
+        image: file of the image.
         mask: file of the mask.
+        coding: of the masks of its dataset, see `data.pairs.with_coding`; None until it is found.
     """
 
     name: str
     image: Path
     mask: Path
+    coding: MaskCoding | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The two folders of a data set; `images == masks` where jpg pictures and png masks share one."""
+    """The two folders of a dataset; `images == masks` where jpg images and png masks share one."""
 
     images: Path
     masks: Path
@@ -76,17 +83,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a data set holds: the pairs, and all that does not pair.
+    """What a dataset holds: the pairs, and all that does not pair.
 
     Args:
         layout: where the files are.
-        images: number of files of pictures.
-        masks: number of files of masks.
+        images: number of image files.
+        masks: number of mask files.
         pairs: sorted by name.
-        images_alone: names of pictures without a mask.
-        masks_alone: names of masks without a picture.
-        twice: names that two pictures or two masks share, such as `a.jpg` and `a.png`.
-        missing: names of the list file of which there is neither picture nor mask.
+        images_alone: names of images without a mask.
+        masks_alone: names of masks without an image.
+        twice: names that two images or two masks share, such as `a.jpg` and `a.png`.
+        missing: names of the list file with neither image nor mask.
+        problems: files and folders that could not be read or are not supported; empty with a list file.
     """
 
     layout: Layout
@@ -97,72 +105,82 @@ class Survey:
     masks_alone: list[str]
     twice: list[str]
     missing: list[str]
+    problems: list[str] = field(default_factory=list)
 
     def faults(self) -> list[str]:
         """One clause for each kind of fault, with its count and the first names; empty where all pairs."""
         kinds = (
             ("without a mask", self.images_alone),
-            ("without a picture", self.masks_alone),
+            ("without an image", self.masks_alone),
             ("found twice", self.twice),
-            ("in the list, but with neither picture nor mask", self.missing),
+            ("in the list, but with neither image nor mask", self.missing),
+            ("left out", self.problems),
         )
         return [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
 
 
-def find_images(path: str | Path) -> list[Path]:
-    """All pictures below a folder, sorted; or the one file that the path names.
+def find_images(path: str | Path) -> FoundFiles:
+    """All images below a folder, or the one file that the path names, and what had to be left out.
 
     Raises:
-        LayoutError: nothing is there, or no file with the suffix of a picture.
+        LayoutError: there is nothing, or no file with the suffix of an image.
     """
     path = Path(path)
     if path.is_file():
-        return [path]
+        return FoundFiles([path])
     if not path.is_dir():
         raise LayoutError(f"{path}: no such file or folder.")
-    if found := _pictures(path):
+    found = search(path)
+    if found.files:
         return found
-    raise LayoutError(f"{path}: holds no picture. Looked for {_suffixes()} in it and all folders below it.")
+    left_out = f" Left out: {_some([str(problem) for problem in found.problems])}." if found.problems else ""
+    suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    raise LayoutError(f"{path}: holds no image. Searched it and all folders below it for {suffixes}.{left_out}")
 
 
 def find_pairs(root: str | Path, list_file: str | Path | None = None) -> list[Pair]:
-    """The pairs of a data set, sorted by name.
+    """The pairs of a dataset, sorted by name.
 
     Args:
-        root: folder of the data set, or one that holds just one data set.
-        list_file: a text file of names, one a line, with or without suffix; only these are taken.
+        root: folder of the dataset, or one that holds exactly one dataset.
+        list_file: a text file of names, one a line, with or without suffix; only these are used.
 
     Raises:
-        LayoutError: no data set or several are there, or a name has no partner or two.
+        LayoutError: there is no dataset or several, a name has no partner or two, or files could not be read.
     """
     found = survey(root, list_file)
     if faults := found.faults():
         where = f"{found.layout.images} and {found.layout.masks}"
-        raise LayoutError(f"{where}: {'; '.join(faults)}. Mend the files, or name the good ones in a list file.")
+        raise LayoutError(f"{where}: {'; '.join(faults)}. Correct the files, or name the good ones in a list file.")
     return found.pairs
 
 
 def survey(root: str | Path, list_file: str | Path | None = None) -> Survey:
-    """All that a data set holds, paired or not; `find_pairs` without its strictness.
+    """All that a dataset holds, paired or not; `find_pairs` without its strictness.
 
     Raises:
-        LayoutError: no data set or several are there, no file pairs, or the list file is missing or empty.
+        LayoutError: there is no dataset or several, no file pairs, or the list file is missing or empty.
     """
     layout = find_layout(root)
-    images, masks = _by_name(layout)
+    images, masks, problems = _by_name(layout)
     names = None if list_file is None else _listed(Path(list_file), images.keys() | masks.keys())
     wanted = images.keys() | masks.keys() if names is None else names
     twice = {name for name in wanted if len(images.get(name, ())) > 1 or len(masks.get(name, ())) > 1}
     single = wanted - twice
+    pairs = [
+        Pair(_name(images[n][0], layout.images), images[n][0], masks[n][0])
+        for n in single & images.keys() & masks.keys()
+    ]
     found = Survey(
         layout=layout,
         images=sum(len(images.get(name, ())) for name in wanted),
         masks=sum(len(masks.get(name, ())) for name in wanted),
-        pairs=sorted(Pair(n, images[n][0], masks[n][0]) for n in single if n in images and n in masks),
+        pairs=sorted(pairs),
         images_alone=sorted(n for n in single if n in images and n not in masks),
         masks_alone=sorted(n for n in single if n in masks and n not in images),
         twice=sorted(twice),
         missing=sorted(n for n in single if n not in images and n not in masks),
+        problems=problems if list_file is None else [],
     )
     if not found.pairs:
         faults = "; ".join(found.faults()) or "both are empty"
@@ -171,10 +189,10 @@ def survey(root: str | Path, list_file: str | Path | None = None) -> Survey:
 
 
 def find_layout(root: str | Path) -> Layout:
-    """The folders of pictures and of masks below a root.
+    """The folders of images and masks below a root.
 
     Raises:
-        LayoutError: none are found, or several, with what was looked for and what is there.
+        LayoutError: there are none or several; the message says what was searched for and what is there.
     """
     root = Path(root)
     if not root.is_dir():
@@ -185,23 +203,23 @@ def find_layout(root: str | Path) -> Layout:
             return found[0]
         if found:
             several = _some([layout.text(root) for layout in found])
-            raise LayoutError(f"{root}: holds {len(found)} data sets ({several}). Name the folder of one.")
-    held = _some(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in root.iterdir()))
+            raise LayoutError(f"{root}: holds {len(found)} datasets ({several}). Give the folder of one.")
+    held = _some(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in _entries(root)))
     raise LayoutError(
-        f"{root}: no pictures with masks found. Looked here and one folder down for two folders such as "
+        f"{root}: no images with masks found. Searched it and the folders in it for two folders such as "
         f"images + masks, imgs + gt, DUTS-TR-Image + DUTS-TR-Mask, or one folder with jpg and png of each "
-        f"name. There is: {held or 'nothing'}."
+        f"name. It holds: {held or 'nothing'}."
     )
 
 
 def _layouts_in(folder: Path) -> list[Layout]:
-    """The data sets of which `folder` itself is the root."""
+    """The datasets of which `folder` itself is the root."""
     inner = _folders(folder)
     masks = [one for one in inner if _words(one) & _MASK_WORDS]
     images = [one for one in inner if one not in masks and _words(one) & _IMAGE_WORDS]
     if len(images) == 1 and len(masks) == 1:
         return [Layout(_descended(images[0]), _descended(masks[0]))]
-    # Several of each, as train_images, train_masks, test_images, test_masks: equal other words pair.
+    # Several of each, as train_images, train_masks, test_images, test_masks: folders pair by their other words.
     pairs = [(i, m) for i in images for m in masks if _subject(i) == _subject(m)]
     if pairs:
         return [Layout(_descended(image), _descended(mask)) for image, mask in pairs]
@@ -209,42 +227,59 @@ def _layouts_in(folder: Path) -> list[Layout]:
 
 
 def _descended(folder: Path) -> Path:
-    """The folder itself, or the only one in it: archives unpacked by hand give `images/images`."""
+    """The folder itself, or the only folder in it: unpacked archives give `images/images`."""
     inner = _folders(folder)
-    holds_pictures = any(_is_picture(one) for one in folder.iterdir())
-    return _descended(inner[0]) if len(inner) == 1 and not holds_pictures else folder
+    holds_images = any(_is_image(one) for one in _entries(folder))
+    return _descended(inner[0]) if len(inner) == 1 and not holds_images else folder
 
 
 def _is_shared(folder: Path) -> bool:
-    """Whether a folder holds jpg pictures and png masks of the same names."""
-    files = [one for one in folder.iterdir() if _is_picture(one)]
+    """Whether a folder holds jpg images and png masks of the same names."""
+    files = [one for one in _entries(folder) if _is_image(one)]
     masks = {one.stem for one in files if one.suffix.lower() == ".png"}
     return any(one.stem in masks for one in files if one.suffix.lower() != ".png")
 
 
-def _by_name(layout: Layout) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-    images, masks = _pictures(layout.images), _pictures(layout.masks)
+def _by_name(layout: Layout) -> tuple[dict[str, list[Path]], dict[str, list[Path]], list[str]]:
+    found = [search(folder) for folder in dict.fromkeys((layout.images, layout.masks))]
+    images, masks = found[0].files, found[-1].files
     if layout.images == layout.masks:
         images = [one for one in images if one.suffix.lower() != ".png"]
         masks = [one for one in masks if one.suffix.lower() == ".png"]
-    return _named(images, layout.images), _named(masks, layout.masks)
+    problems = [str(problem) for one in found for problem in one.problems]
+    return *_matched(_named(images, layout.images), _named(masks, layout.masks)), problems
 
 
-def _named(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
+def _matched(images: _Named, masks: _Named) -> tuple[_Named, _Named]:
+    """Both as they are; where no names are equal, masks without the ending that all of them share."""
+    if not images.keys() & masks.keys():
+        for ending in _MASK_ENDINGS:
+            if masks and all(name.lower().endswith(ending) for name in masks):
+                return images, {name[: -len(ending)]: files for name, files in masks.items()}
+    return images, masks
+
+
+def _named(files: Iterable[Path], folder: Path) -> _Named:
     named: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
-        named[file.relative_to(folder).with_suffix("").as_posix()].append(file)
+        named[unicodedata.normalize("NFC", _name(file, folder))].append(file)
     return dict(named)
+
+
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
 
 
 def _listed(list_file: Path, known: Iterable[str]) -> set[str]:
     try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        # Names that are no UTF-8 are given to Python in the same way by the file system.
+        lines = list_file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
         raise LayoutError(f"{list_file}: cannot be read as a list of names ({error}).") from error
+    lines = [unicodedata.normalize("NFC", line) for line in lines]
     names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
     if not names:
-        raise LayoutError(f"{list_file}: names no picture. Write one name a line.")
+        raise LayoutError(f"{list_file}: names no image. Write one name a line.")
     known = set(known)
     return {name if name in known else _without_suffix(name) for name in names}
 
@@ -254,16 +289,19 @@ def _without_suffix(name: str) -> str:
     return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else name
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.rglob("*") if _is_picture(one))
-
-
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.iterdir() if one.is_dir() and one.name[0] not in "._")
+    return [one for one in _entries(folder) if one.is_dir() and one.name[0] not in "._"]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise LayoutError(f"{folder}: the folder cannot be read ({error.strerror or error}).") from error
 
 
 def _words(folder: Path) -> set[str]:
@@ -277,7 +315,3 @@ def _subject(folder: Path) -> set[str]:
 def _some(names: Sequence[str]) -> str:
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _suffixes() -> str:
-    return ", ".join(sorted(IMAGE_SUFFIXES))

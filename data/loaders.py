@@ -5,6 +5,7 @@ from typing import NamedTuple
 from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
 from data.errors import DataError
 from data.layouts import find_pairs
+from data.pairs import with_coding
 from data.settings import DataConfig
 from data.transforms import EvalTransform, TrainTransform
 
@@ -47,7 +48,8 @@ def build_loaders(
             f"batch: {batch} images can't be distributed evenly to {world} processes with {parts} parts each "
             f"(accumulate). Give a multiple of {world * parts}."
         )
-    kept, held_out = split_pairs(find_pairs(config.root, config.list_file), config.held_out, seed)
+    pairs = with_coding(find_pairs(config.root, config.list_file), config.mask_values)
+    kept, held_out = split_pairs(pairs, config.held_out, seed)
     batches = EpochBatches(
         len(kept), batch // world, config.sizes_at(0), seed=seed, rank=rank, world=world, drop_last=True
     )

@@ -1,36 +1,48 @@
-"""A picture and its mask read together: what they must have in common."""
+"""An image and its mask, read together and checked to have the same size."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 from data.errors import DataError
-from data.image_io import Pixels, read_image, read_mask
+from data.image_io import Pixels, read_image
 from data.layouts import Pair
+from data.masks import find_coding, read_mask
 
 
 class SizeMismatchError(DataError):
-    """A mask has another size than its picture."""
+    """A mask has another size than its image."""
 
 
-class MaskRangeError(DataError):
-    """A mask's values are 0 and 1, which would be read as no object at all."""
+def with_coding(pairs: Sequence[Pair], mask_values: str = "auto") -> list[Pair]:
+    """The pairs of a dataset with the coding of its masks, which some of the masks are read for.
+
+    Args:
+        pairs: all of the dataset.
+        mask_values: values of the foreground, see `data.masks`; auto finds them.
+
+    Raises:
+        MaskCodingError: the values are ambiguous, or all masks would come out empty or full.
+    """
+    coding = find_coding([pair.mask for pair in pairs], mask_values)
+    return [replace(pair, coding=coding) for pair in pairs]
 
 
 def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
-    """Reads a picture and its mask and checks that they belong together.
+    """Reads an image and its mask. Without a coding, the mask alone decides which of its values are foreground.
 
     Shapes:
-        returns: (H, W, 3) uint8 RGB, (H, W) uint8.
+        returns: (H, W, 3) uint8 RGB, (H, W) uint8, foreground from 128 on.
 
     Raises:
         ImageReadError: a file cannot be read.
+        MaskCodingError: the values of the mask are ambiguous.
         SizeMismatchError: the sizes differ.
-        MaskRangeError: the mask's values are 0 and 1.
     """
-    image, mask = read_image(pair.image), read_mask(pair.mask)
+    image, mask = read_image(pair.image), read_mask(pair.mask, pair.coding)
     if image.shape[:2] != mask.shape:
         (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
         raise SizeMismatchError(
-            f"{pair.mask}: the mask is {mask_width}x{mask_height} and its picture {pair.image.name} "
+            f"{pair.mask}: the mask is {mask_width}x{mask_height} and its image {pair.image.name} "
             f"{width}x{height} (width x height, upright by EXIF). Give both the same size."
         )
-    if mask.max() == 1:
-        raise MaskRangeError(f"{pair.mask}: the values are 0 and 1; 0 and 255 are needed. Multiply them by 255.")
     return image, mask

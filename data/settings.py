@@ -61,6 +61,7 @@ class DataConfig:
     Attributes:
         root: a dataset in any layout that `python -m data.check` knows.
         list_file: one name a line, to train on a part; null for all.
+        mask_values: values of the foreground in masks, see `data.masks`; auto finds them.
         held_out: share of the pairs in the validation split, drawn by seed; the best weights are chosen on it.
         size: side in pixels of the square for validation and inference; 256 in the paper.
         stages: multi-scale or progressive training; empty for `size` throughout, as in the released code.
@@ -70,6 +71,7 @@ class DataConfig:
 
     root: Path
     list_file: Path | None = None
+    mask_values: str = "auto"
     held_out: float = 0.05
     size: int = 256
     stages: list[SizeStage] = field(default_factory=list)

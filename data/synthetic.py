@@ -9,7 +9,6 @@ brighter or darker than their surroundings), specks (each below 0.25 % of the im
 The scenes are our own; no published number depends on them.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from data.errors import DataError
 from data.image_io import Pixels, write_jpeg, write_png
 from data.shapes import Placement, Plane, Silhouette, ellipse, polygon, random_silhouette, rasterise
 from data.textures import ColourImage, Palette, clouds, coloured, random_texture
+from utils import config
 from utils.errors import exit_on_user_error
 
 _DIFFERENCE = 40.0
@@ -104,7 +104,7 @@ def write_scenes(root: str | Path, count: int, size: int = 256, seed: int = 0) -
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes scenes from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m data.synthetic", description="Writes generated scenes.")
+    parser = config.arguments(__doc__, "python -m data.synthetic")
     parser.add_argument("root", type=Path, help="folder to write to")
     parser.add_argument("--count", type=int, default=1000, help="number of scenes")
     parser.add_argument("--size", type=int, default=256, help="side of the square, pixels")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data.layouts import Pair
+from data.masks import MaskCoding
 from utils.errors import UserError
 
 MAP_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy"})
@@ -26,11 +27,12 @@ class MapError(UserError):
 
 
 class ScorePair(NamedTuple):
-    """One map and the mask that it is measured against."""
+    """One map and the mask that it is measured against, with the coding of the dataset's masks."""
 
     name: str
     map_path: Path
     mask_path: Path
+    coding: MaskCoding | None = None
 
 
 def read_map(path: Path) -> NDArray[np.uint8]:
@@ -99,7 +101,7 @@ def pair_maps(pairs: Sequence[Pair], folder: Path) -> list[ScorePair]:
             f"{folder}: {len(maps)} maps for {len(pairs)} masks; {'; '.join(told)}. "
             "Give the folder that holds exactly the maps of this benchmark."
         )
-    return [ScorePair(pair.name, maps[pair.name], pair.mask) for pair in pairs]
+    return [ScorePair(pair.name, maps[pair.name], pair.mask, pair.coding) for pair in pairs]
 
 
 def listing(kind: str, which: Iterable[str]) -> str:

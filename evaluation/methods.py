@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.layouts import Pair, find_pairs
+from data.pairs import with_coding
 from evaluation.comparison import Comparison, compare, corrected
 from evaluation.map_files import ScorePair, pair_maps
 from evaluation.metrics import DatasetScores
@@ -68,10 +69,12 @@ class Problems:
             raise UserError("\n".join(self._told))
 
 
-def gather(data: Mapping[str, Path], methods: Mapping[str, Path]) -> list[DataSet]:
+def gather(data: Mapping[str, Path], methods: Mapping[str, Path], mask_values: str = "auto") -> list[DataSet]:
     """Finds the pictures and masks of every benchmark and pairs every method's maps with them.
 
     The maps of a benchmark NAME lie in `DIR/NAME` if there is such a folder, otherwise in `DIR` itself.
+
+    `mask_values` states the foreground of masks, see `data.masks`.
 
     Raises:
         UserError: all that does not pair, of all benchmarks and methods.
@@ -80,7 +83,7 @@ def gather(data: Mapping[str, Path], methods: Mapping[str, Path]) -> list[DataSe
     data_sets = []
     for name, root in data.items():
         with problems.collected():
-            pairs = find_pairs(root)
+            pairs = with_coding(find_pairs(root), mask_values)
             maps: dict[str, list[ScorePair]] = {}
             for method, folder in methods.items():
                 with problems.collected():

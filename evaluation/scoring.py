@@ -12,7 +12,7 @@ from loky import get_reusable_executor
 from loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from data.image_io import read_mask
+from data.masks import read_mask
 from evaluation.map_files import MapError, ScorePair, read_map
 from evaluation.measures import KEYS, Measure, registered
 from evaluation.metrics import Curves, DatasetScores, PairScores, ScoredMap, dataset_measures, score_pair
@@ -83,9 +83,7 @@ class _Scorer:
     def _score(self, pair: ScorePair) -> ScoredMap | str:
         """The numbers of a pair, or the reason why there are none."""
         try:
-            saliency, mask = read_map(pair.map_path), read_mask(pair.mask_path)
-            if mask.max(initial=0) == 1:
-                raise MapError(f"{pair.mask_path}: holds 0 and 1, but foreground is what is above 128. Save 0 and 255.")
+            saliency, mask = read_map(pair.map_path), read_mask(pair.mask_path, pair.coding)
             if self._resize and saliency.shape != mask.shape:
                 saliency = cv2.resize(saliency, mask.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
             return score_pair(saliency, mask, pair.name, KEYS, self._extra)

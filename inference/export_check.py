@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from data.image_io import Pixels, read_image, write_png
 from data.layouts import find_pairs
+from data.pairs import with_coding
 from evaluation.map_files import ScorePair
 from evaluation.measures import LABELS
 from evaluation.scoring import score_maps
@@ -64,14 +65,14 @@ def score_changes(predictor: Predictor, run: Run, root: Path, scratch: Path) -> 
     Returns:
         by measure: `torch`, `exported`, `change`.
     """
-    pairs = find_pairs(root)
+    pairs = with_coding(find_pairs(root))
     scored: dict[str, list[ScorePair]] = {"torch": [], "exported": []}
     for pair in tqdm(pairs, desc=root.name, unit="picture", disable=None):
         image = read_image(pair.image)
         for name, saliency in (("torch", predictor(image)), ("exported", run(image[None])[0])):
             path = scratch / name / f"{pair.name}.png"
             write_png(path, _written(saliency))
-            scored[name].append(ScorePair(pair.name, path, pair.mask))
+            scored[name].append(ScorePair(pair.name, path, pair.mask, pair.coding))
     ours, theirs = (score_maps(scored[name]).measures for name in ("torch", "exported"))
     return {
         key: {"torch": round(value, 5), "exported": round(theirs[key], 5), "change": round(theirs[key] - value, 5)}

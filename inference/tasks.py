@@ -68,7 +68,7 @@ def folder_job(path: Path) -> Job:
         JobError: even then two pictures share a name.
     """
     root = path.parent if path.is_file() else path
-    places = [image.relative_to(root) for image in find_images(path)]
+    places = [image.relative_to(root) for image in find_images(path).files]
     shared = Counter(place.with_suffix("") for place in places)
     doubled = [place for place in places if shared[place.with_suffix("")] > 1]
     whole = set(doubled)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from data.datasets import fingerprint
 from data.layouts import Pair, find_pairs
+from data.pairs import with_coding
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, training_of
 from nas.evidence_report import write_report
 from nas.genotype_space import GenotypeSpace, dilated, without_dilation
@@ -137,7 +138,7 @@ def draw_sets(config: CompareConfig) -> Sets:
     drawn = [pairs[int(index)] for index in np.random.default_rng(0).permutation(len(pairs))[:wanted]]
     listed = config.out / "images.txt"
     replace_text(listed, "".join(f"{pair.name}\n" for pair in sorted(drawn[: config.images])))
-    benchmarks = {name: find_pairs(folder) for name, folder in config.benchmarks.items()}
+    benchmarks = {name: with_coding(find_pairs(folder)) for name, folder in config.benchmarks.items()}
     return Sets(listed, {HELD_OUT: sorted(drawn[config.images :]), **benchmarks})
 
 

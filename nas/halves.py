@@ -9,6 +9,7 @@ import numpy as np
 
 from data.datasets import Batch, EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
 from data.layouts import Pair, find_pairs
+from data.pairs import with_coding
 from data.synthetic import write_scenes
 from data.transforms import TrainTransform
 from nas.settings import SearchConfig, SearchError
@@ -81,6 +82,7 @@ def split_halves(config: SearchConfig, world: int = 1) -> tuple[list[Pair], list
     if not 0 < data.alphas < 1:
         raise SearchError(f"data.alphas: {data.alphas}, expected a share between 0 and 1; DARTS takes 0.5.")
     pairs = find_pairs(scenes_of(config) if data.root is None else data.root, data.list_file)
+    pairs = with_coding(pairs, data.mask_values)
     if data.images > len(pairs) or data.images < 0:
         raise SearchError(f"data.images: {data.images}, but {data.root} has {len(pairs)}. Give fewer, or 0 for all.")
     if data.images:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.image_io import read_mask
 from data.layouts import Pair
+from data.masks import read_mask
 from evaluation.metrics import score_pair, summarise
 from inference.predictor import Predictor
 from inference.saliency import to_8bit
@@ -36,7 +36,7 @@ def score(predictor: Predictor, pairs: Sequence[Pair], title: str) -> dict[str, 
         title: of the progress bar.
     """
     found = [
-        score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask), pair.name, MEASURES)
+        score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask, pair.coding), pair.name, MEASURES)
         for pair in tqdm(pairs, title, unit="image", disable=None, leave=False)
     ]
     return summarise(found)

@@ -34,6 +34,7 @@ class SearchDataConfig:
     Attributes:
         root: a dataset in any layout that `python -m data.check` knows; null generates `scenes` scenes into `--out`.
         list_file: one name a line, to search on a part; null for all.
+        mask_values: values of the foreground in masks, see `data.masks`; auto finds them.
         images: how many of them to take, drawn by seed; 0 for all.
         alphas: share that the alphas are judged by; the rest trains the weights. Half each as DARTS.
         size: side in pixels of the square.
@@ -45,6 +46,7 @@ class SearchDataConfig:
 
     root: Path | None = None
     list_file: Path | None = None
+    mask_values: str = "auto"
     images: int = 0
     alphas: float = 0.5
     size: int = 256

@@ -5,8 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.image_io import read_mask, write_png
+from data.image_io import write_png
 from data.layouts import find_pairs
+from data.masks import read_mask
 from data.synthetic import write_scenes
 from evaluation.map_files import ScorePair, pair_maps
 

@@ -240,8 +240,8 @@ def test_output_that_is_a_file(run, photos, tmp_path):
     ("arguments", "message"),
     [
         (["--images", "{tmp}/nothing"], "nothing: no such file or folder"),
-        (["--images", "{tmp}/empty"], "holds no picture"),
-        (["--data", "X={tmp}/empty"], "no pictures with masks found"),
+        (["--images", "{tmp}/empty"], "holds no image"),
+        (["--data", "X={tmp}/empty"], "no images with masks found"),
         (["--data", "X"], "give NAME=DIR"),
         (["--data", "X={tmp}/nothing"], "there is no folder"),
         (["--batch", "0"], "--batch 0: at least 1"),

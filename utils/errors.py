@@ -12,9 +12,14 @@ class UserError(Exception):
 
 def one_line(text: str) -> str:
     """The text on one line of printable characters; where it is too long, its middle is left out."""
-    line = " ".join("".join(c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in text).split())
+    line = " ".join(printable(text, keep_spaces=True).split())
     half = LONGEST // 2 - 3
     return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+
+
+def printable(text: str, keep_spaces: bool = False) -> str:
+    """The text with control characters and bytes that are no UTF-8 escaped, such as the names of files may hold."""
+    return "".join(c if c.isprintable() or (keep_spaces and c.isspace()) else ascii(c)[1:-1] for c in text)
 
 
 def exit_on_user_error(main: Callable[[], int]) -> int:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from data.image_io import read_image, read_mask
+from data.image_io import read_image
+from data.masks import read_mask
 from evaluation.map_files import read_map
 from evaluation.measures import label
 from evaluation.methods import Evaluated
@@ -60,7 +61,7 @@ def tiles(evaluated: Evaluated, place: int, side: int = PICTURE_SIDE) -> Mapping
         f"map {method}": cv2.resize(read_map(known[place].map_path), size, interpolation=cv2.INTER_AREA)
         for method, known in evaluated.data_set.maps.items()
     }
-    mask = cv2.resize(read_mask(pair.mask), size, interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(read_mask(pair.mask, pair.coding), size, interpolation=cv2.INTER_AREA)
     return {"photograph": photograph, "mask": mask, **maps}  # pyright: ignore[reportReturnType]
 
 

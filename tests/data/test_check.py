@@ -1,4 +1,4 @@
-"""The report on a data set names what is wrong, and the exit code says so."""
+"""The report on a dataset names what is wrong, and the exit code says so."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def test_a_good_data_set(root: Path, capsys: pytest.CaptureFixture[str]):
     report = capsys.readouterr().out
     assert "pairs      4, of which 4 can be used" in report
     assert "width      30 to 30 pixels" in report and "height     20 to 20 pixels" in report
-    assert "25.0 to 25.0 % of the picture" in report
+    assert "25.0 to 25.0 % of the image" in report
     assert report.rstrip().endswith("Nothing is wrong.")
 
 
 def test_all_that_is_wrong_is_named(root: Path, capsys: pytest.CaptureFixture[str]):
-    (root / "images" / "0.png").write_bytes(b"not a picture")
+    (root / "images" / "0.png").write_bytes(b"not an image")
     write_png(root / "masks" / "1.png", np.zeros((30, 20), np.uint8))
     write_png(root / "masks" / "2.png", np.ones((20, 30), np.uint8))
     write_png(root / "images" / "alone.png", np.zeros((20, 30, 3), np.uint8))
@@ -41,12 +41,12 @@ def test_all_that_is_wrong_is_named(root: Path, capsys: pytest.CaptureFixture[st
         "5 in ",
         "pairs      4, of which 1 can be used",
         "1 without a mask (alone)",
-        "1 without a picture (other)",
+        "1 without an image (other)",
         "1 unreadable\n",
-        "0.png: no picture (13 bytes",
-        "1 of another size than their picture",
-        "1.png: the mask is 20x30 and its picture 1.png 30x20",
-        "1 masks of 0 and 1",
+        "0.png: no image (13 bytes",
+        "1 of another size than their image",
+        "1.png: the mask is 20x30 and its image 1.png 30x20",
+        "1 masks of ambiguous values",
     ):
         assert line in report, line
 

@@ -157,7 +157,7 @@ def test_positions_that_are_not_there():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_named_in_one_line(pairs: list[Pair], workers: int):
+def test_a_broken_image_is_named_in_one_line(pairs: list[Pair], workers: int):
     pairs[6].image.write_bytes(b"")
     loader = make_loader(dataset(pairs), EpochBatches(10, 2, [32]), workers)
     with pytest.raises(ImageReadError) as caught:
@@ -207,10 +207,10 @@ def test_a_worker_outlives_the_first_signals_but_not_the_second_sigterm():
 
 def test_masks_that_do_not_fit(pairs: list[Pair]):
     write_png(pairs[0].mask, np.zeros((50, 40), np.uint8))
-    with pytest.raises(DataError, match=r"0\.png: the mask is 40x50 and its picture 0\.png 50x40"):
+    with pytest.raises(DataError, match=r"0\.png: the mask is 40x50 and its image 0\.png 50x40"):
         dataset(pairs)[SampleKey(0, 0, 32)]
-    write_png(pairs[1].mask, np.ones((40, 50), np.uint8))
-    with pytest.raises(DataError, match=r"1\.png: the values are 0 and 1; 0 and 255 are needed"):
+    write_png(pairs[1].mask, np.tile(np.arange(1, 51, dtype=np.uint8), (40, 1)))
+    with pytest.raises(DataError, match=r"1\.png: ambiguous masks: grey values 1 .*; no value is 0"):
         dataset(pairs)[SampleKey(0, 1, 32)]
     write_png(pairs[2].mask, np.zeros((40, 50), np.uint8))
     assert dataset(pairs)[SampleKey(0, 2, 32)].mask.sum() == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.errors import DataError
-from data.image_io import ImageReadError, read_image, read_mask, write_jpeg, write_png
+from data.image_io import ImageReadError, read_grey, read_image, write_jpeg, write_png
 from utils.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -34,27 +34,27 @@ UPRIGHT = {
 
 
 def save(path: Path, array: np.ndarray, mode: str | None = None, **options) -> Path:
-    picture = Image.fromarray(array)
-    (picture if mode is None else picture.convert(mode)).save(path, **options)
+    image = Image.fromarray(array)
+    (image if mode is None else image.convert(mode)).save(path, **options)
     return path
 
 
 def smooth(height: int = 24, width: int = 36) -> np.ndarray:
-    """A picture that JPEG keeps nearly as it is, different in every corner and channel."""
+    """An image that JPEG keeps nearly as it is, different in every corner and channel."""
     y, x = np.mgrid[:height, :width]
     return np.stack([255 * x / width, 255 * y / height, 255 * (x + y) / (width + height)], -1).astype(np.uint8)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
-def test_picture_and_mask_are_upright(tmp_path: Path, orientation: int, suffix: str):
+def test_image_and_mask_are_upright(tmp_path: Path, orientation: int, suffix: str):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"exif": exif} | ({"lossless": True} if suffix == ".webp" else {})
     image = save(tmp_path / f"image{suffix}", COLOURS, **options)
     mask = save(tmp_path / "mask.png", BINARY, exif=exif)
     np.testing.assert_array_equal(read_image(image), UPRIGHT[orientation](COLOURS))
-    np.testing.assert_array_equal(read_mask(mask), UPRIGHT[orientation](BINARY))
+    np.testing.assert_array_equal(read_grey(mask), UPRIGHT[orientation](BINARY))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -77,54 +77,26 @@ def test_an_orientation_outside_of_the_standard_turns_nothing(tmp_path: Path):
 def test_grey_is_repeated(tmp_path: Path):
     got = read_image(save(tmp_path / "a.png", GREYS))
     np.testing.assert_array_equal(got, np.repeat(GREYS[..., None], 3, 2))
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), GREYS)
+    np.testing.assert_array_equal(read_grey(tmp_path / "a.png"), GREYS)
 
 
-def test_alpha_lies_over_white_in_a_picture_and_over_black_in_a_mask(tmp_path: Path):
+def test_alpha_lies_over_white_in_a_image_and_over_black_in_a_mask(tmp_path: Path):
     grey_alpha = np.array([[[100, 255], [100, 0], [100, 128]]], np.uint8)
     path = save(tmp_path / "la.png", grey_alpha, "LA")
     np.testing.assert_allclose(read_image(path)[0, :, 0], [100, 255, 177], atol=1)
-    np.testing.assert_allclose(read_mask(path)[0], [100, 0, 50], atol=1)
+    np.testing.assert_allclose(read_grey(path)[0], [100, 0, 50], atol=1)
     rgba = np.array([[[200, 10, 30, 255], [200, 10, 30, 0]]], np.uint8)
     path = save(tmp_path / "rgba.png", rgba)
     np.testing.assert_array_equal(read_image(path), [[[200, 10, 30], [255, 255, 255]]])
 
 
-def test_a_cut_out_as_mask_is_the_object(tmp_path: Path):
-    rgba = np.full((4, 4, 4), 255, np.uint8)
-    rgba[:, :2, 3] = 0
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", rgba))[0], [0, 0, 255, 255])
-
-
 def test_palette(tmp_path: Path):
-    picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
-    picture.putpalette([10, 20, 30, 200, 100, 50, 0, 255, 0])
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    image.putpalette([10, 20, 30, 200, 100, 50, 0, 255, 0])
+    image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), [[[10, 20, 30], [200, 100, 50], [0, 255, 0]]])
-    picture.save(tmp_path / "b.png", transparency=1)
+    image.save(tmp_path / "b.png", transparency=1)
     np.testing.assert_array_equal(read_image(tmp_path / "b.png")[0, 1], [255, 255, 255])
-
-
-@pytest.mark.parametrize(
-    ("palette", "wanted"),
-    [
-        ([0, 0, 0, 128, 0, 0, 0, 0, 64], [0, 255, 255]),  # labels in colour, as of VOC and DAVIS
-        ([0, 0, 0, 1, 1, 1, 1, 1, 1], [0, 255, 255]),  # 0 and 1
-        ([0, 0, 0, 90, 90, 90, 255, 255, 255], [0, 90, 255]),  # greys
-        ([0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0]),
-    ],
-)
-def test_palette_masks(tmp_path: Path, palette: list[int], wanted: list[int]):
-    picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
-    picture.putpalette(palette)
-    picture.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.png")[0], wanted)
-
-
-def test_one_bit_is_stretched_but_grey_0_and_1_is_not(tmp_path: Path):
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", BINARY, "1")), BINARY)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.bmp", BINARY, "1")), BINARY)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "b.png", BINARY // 255)), BINARY // 255)
 
 
 def test_cmyk_jpeg(tmp_path: Path):
@@ -137,24 +109,24 @@ def test_cmyk_jpeg(tmp_path: Path):
 def test_16_bit(tmp_path: Path):
     deep = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
     cv2.imwrite(f"{tmp_path / 'grey.png'}", deep)
-    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png")[0], [0, 0, 1, 1, 128, 255])
+    np.testing.assert_array_equal(read_grey(tmp_path / "grey.png")[0], [0, 0, 1, 1, 128, 255])
     np.testing.assert_array_equal(read_image(tmp_path / "grey.png")[0, :, 2], [0, 0, 1, 1, 128, 255])
     cv2.imwrite(f"{tmp_path / 'rgb.png'}", np.stack([deep, deep // 2, deep // 4], -1))  # B, G, R
     got = read_image(tmp_path / "rgb.png")
     np.testing.assert_allclose(got[0, :, 2], deep[0] / 257, atol=1)
     np.testing.assert_allclose(got[0, :, 0], deep[0] / 4 / 257, atol=1)
     cv2.imwrite(f"{tmp_path / 'grey.tif'}", deep)
-    np.testing.assert_array_equal(read_mask(tmp_path / "grey.tif")[0], [0, 0, 1, 1, 128, 255])
+    np.testing.assert_array_equal(read_grey(tmp_path / "grey.tif")[0], [0, 0, 1, 1, 128, 255])
 
 
 def test_32_bit_is_refused(tmp_path: Path):
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "a.tif")
-    for read in (read_image, read_mask):
+    for read in (read_image, read_grey):
         with pytest.raises(ImageReadError, match=r"a\.tif: holds 32-bit values.*8 or 16 bits"):
             read(tmp_path / "a.tif")
 
 
-def test_first_picture_of_an_animation(tmp_path: Path):
+def test_first_image_of_an_animation(tmp_path: Path):
     first, second = Image.fromarray(COLOURS), Image.new("RGB", (7, 5), "red")
     first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
     np.testing.assert_array_equal(read_image(tmp_path / "a.webp"), COLOURS)
@@ -179,8 +151,8 @@ def test_truncated(tmp_path: Path, kind: str, part: float):
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(encoded, kind)
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded.getvalue()[: int(part * len(encoded.getvalue()))])
-    for read in (read_image, read_mask):
-        with pytest.raises(ImageReadError, match=r"a\.jpg: .*(truncated|no picture)") as caught:
+    for read in (read_image, read_grey):
+        with pytest.raises(ImageReadError, match=r"a\.jpg: .*(truncated|no image)") as caught:
             read(path)
         assert "\n" not in str(caught.value)
 
@@ -210,9 +182,9 @@ def test_bytes_behind_the_end_do_no_harm(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", r"a\.jpg: the file is empty \(0 bytes\)"), (b"I am no picture\n", r"a\.jpg: no picture \(16 bytes")],
+    [(b"", r"a\.jpg: the file is empty \(0 bytes\)"), (b"I am no image\n", r"a\.jpg: no image \(14 bytes")],
 )
-def test_no_picture(tmp_path: Path, content: bytes, message: str):
+def test_no_image(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ImageReadError, match=message):
         read_image(tmp_path / "a.jpg")
@@ -229,7 +201,7 @@ def test_missing_file_and_folder(tmp_path: Path):
     content=st.binary(max_size=200),
     magic=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"II*\0", b"BM"]),
 )
-def test_any_bytes_give_a_picture_or_the_readers_own_error(tmp_path_factory, content: bytes, magic: bytes):
+def test_any_bytes_give_a_image_or_the_readers_own_error(tmp_path_factory, content: bytes, magic: bytes):
     path = tmp_path_factory.getbasetemp() / "fuzz.jpg"
     path.write_bytes(magic + content)
     with warnings.catch_warnings():
@@ -262,8 +234,8 @@ def test_jpeg_written_is_near(tmp_path: Path):
     "array",
     [np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 4), np.uint8)],
 )
-def test_what_is_no_picture_is_not_written(tmp_path: Path, array: np.ndarray):
-    with pytest.raises(DataError, match=r"a\.png: .* is no picture"):
+def test_what_is_no_image_is_not_written(tmp_path: Path, array: np.ndarray):
+    with pytest.raises(DataError, match=r"a\.png: .* is no image"):
         write_png(tmp_path / "a.png", array)
     assert not list(tmp_path.iterdir())
 

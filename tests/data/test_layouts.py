@@ -59,7 +59,7 @@ def test_several_folders_of_each_pair_by_their_other_words(tmp_path: Path):
     for name in ("DUTS-TR-Image", "DUTS-TE-Image"):
         touch(tmp_path / name, NAMES, ".jpg")
         touch(tmp_path / name.replace("Image", "Mask"), NAMES, ".png")
-    with pytest.raises(LayoutError, match=r"2 data sets \(DUTS-TE-Image \+ DUTS-TE-Mask, DUTS-TR-Image"):
+    with pytest.raises(LayoutError, match=r"2 datasets \(DUTS-TE-Image \+ DUTS-TE-Mask, DUTS-TR-Image"):
         find_pairs(tmp_path)
 
 
@@ -67,7 +67,7 @@ def test_several_data_sets_are_named(tmp_path: Path):
     for name in ("ECSSD", "PASCAL-S"):
         touch(tmp_path / name / "Imgs", NAMES, ".jpg")
         touch(tmp_path / name / "Imgs", NAMES, ".png")
-    with pytest.raises(LayoutError, match=r"2 data sets \(ECSSD/Imgs, PASCAL-S/Imgs\)\. Name the folder of one"):
+    with pytest.raises(LayoutError, match=r"2 datasets \(ECSSD/Imgs, PASCAL-S/Imgs\)\. Give the folder of one"):
         find_pairs(tmp_path)
 
 
@@ -78,7 +78,7 @@ def test_subfolders_pair_by_path(tmp_path: Path):
     assert [pair.name for pair in find_pairs(tmp_path)] == ["a/1", "b/c/1"]
 
 
-def test_hidden_and_foreign_files_are_no_pictures(tmp_path: Path):
+def test_hidden_and_foreign_files_are_no_images(tmp_path: Path):
     touch(tmp_path / "images", NAMES, ".jpg")
     touch(tmp_path / "masks", NAMES, ".png")
     touch(tmp_path / "images", ["._0001"], ".jpg")
@@ -89,7 +89,7 @@ def test_hidden_and_foreign_files_are_no_pictures(tmp_path: Path):
 def test_what_has_no_partner_is_an_error_with_names(tmp_path: Path):
     touch(tmp_path / "images", ["a", "b", "c"], ".jpg")
     touch(tmp_path / "masks", ["b", "c", "d"], ".png")
-    with pytest.raises(LayoutError, match=r"1 without a mask \(a\); 1 without a picture \(d\).*list file"):
+    with pytest.raises(LayoutError, match=r"1 without a mask \(a\); 1 without an image \(d\).*list file"):
         find_pairs(tmp_path)
 
 
@@ -100,7 +100,7 @@ def test_many_names_are_counted_not_listed(tmp_path: Path):
         find_pairs(tmp_path)
 
 
-def test_two_pictures_of_one_name(tmp_path: Path):
+def test_two_images_of_one_name(tmp_path: Path):
     touch(tmp_path / "images", ["a", "b"], ".jpg")
     touch(tmp_path / "images", ["a"], ".webp")
     touch(tmp_path / "masks", ["a", "b"], ".png")
@@ -117,7 +117,7 @@ def test_no_pair_at_all(tmp_path: Path):
 
 def test_nothing_there_says_what_was_looked_for(tmp_path: Path):
     touch(tmp_path / "photos", ["a"], ".jpg")
-    with pytest.raises(LayoutError, match=r"Looked here and one folder down for .*There is: photos/"):
+    with pytest.raises(LayoutError, match=r"Searched it and the folders in it for .*It holds: photos/"):
         find_pairs(tmp_path)
     with pytest.raises(LayoutError, match="no such folder"):
         find_pairs(tmp_path / "nowhere")
@@ -142,10 +142,10 @@ def test_list_file_that_names_what_is_not_there(tmp_path: Path):
     touch(tmp_path / "images", NAMES, ".jpg")
     touch(tmp_path / "masks", NAMES, ".png")
     (tmp_path / "a.txt").write_text("0001\n9999\n")
-    with pytest.raises(LayoutError, match=r"1 in the list, but with neither picture nor mask \(9999\)"):
+    with pytest.raises(LayoutError, match=r"1 in the list, but with neither image nor mask \(9999\)"):
         find_pairs(tmp_path, tmp_path / "a.txt")
     (tmp_path / "a.txt").write_text("\n")
-    with pytest.raises(LayoutError, match=r"a\.txt: names no picture"):
+    with pytest.raises(LayoutError, match=r"a\.txt: names no image"):
         find_pairs(tmp_path, tmp_path / "a.txt")
     with pytest.raises(LayoutError, match=r"b\.txt: cannot be read"):
         find_pairs(tmp_path, tmp_path / "b.txt")
@@ -179,10 +179,10 @@ def test_find_images(tmp_path: Path):
     touch(tmp_path, ["0"], ".png")
     touch(tmp_path, ["notes"], ".txt")
     found = find_images(tmp_path)
-    assert [one.relative_to(tmp_path).as_posix() for one in found] == ["0.png", "b/1.JPEG", "b/2.JPEG"]
-    assert find_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+    assert [one.relative_to(tmp_path).as_posix() for one in found.files] == ["0.png", "b/1.JPEG", "b/2.JPEG"]
+    assert find_images(tmp_path / "notes.txt").files == [tmp_path / "notes.txt"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LayoutError, match=r"holds no picture\. Looked for \.bmp, \.gif"):
+    with pytest.raises(LayoutError, match=r"holds no image\. Searched it and all folders below it for \.avif, \.bmp"):
         find_images(tmp_path / "empty")
     with pytest.raises(LayoutError, match="no such file or folder"):
         find_images(tmp_path / "nowhere")

@@ -8,7 +8,7 @@ from data.layouts import find_images
 
 def test_every_sample_has_its_source_and_licence(root: Path):
     samples = root / "data" / "samples"
-    files = find_images(samples)
+    files = find_images(samples).files
     rows = {
         line.split("`")[1]: line
         for line in (samples / "SOURCES.md").read_text(encoding="utf-8").splitlines()
@@ -21,7 +21,7 @@ def test_every_sample_has_its_source_and_licence(root: Path):
 
 
 def test_samples_are_small_photographs(root: Path):
-    files = find_images(root / "data" / "samples")
+    files = find_images(root / "data" / "samples").files
     assert sum(file.stat().st_size for file in files) < 1_500_000
     for file in files:
         image = read_image(file)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from data import shapes, textures
 from data.check import check
 from data.errors import DataError
-from data.image_io import read_image, read_mask
+from data.image_io import read_image
 from data.layouts import find_pairs
+from data.masks import read_mask
 from data.synthetic import main, scene, write_scenes
 
 
@@ -39,7 +40,7 @@ def test_objects_are_of_sensible_size_and_number():
         shares.append((mask > 0).mean())
         counts.append(cv2.connectedComponents(mask)[0] - 1)
     assert min(shares) >= 0.015 and max(shares) <= 0.8
-    assert 0.08 < np.median(shares) < 0.3  # as in the field's data sets, where it is 0.12 to 0.25
+    assert 0.08 < np.median(shares) < 0.3  # as in the field's datasets, where it is 0.12 to 0.25
     assert len(set(counts)) >= 3
 
 
@@ -112,7 +113,7 @@ def test_written_scenes_are_a_data_set(tmp_path: Path):
     assert main([f"{tmp_path / 'more'}", "--count", "5", "--size", "48", "--seed", "5"]) == 0
     report = check(tmp_path / "more")
     assert report.is_good and len(report.good) == 5
-    assert all(one.between_share == 0 and 0 < one.object_share < 1 for one in report.good)
+    assert all(one.between_share == 0 and 0 < one.foreground_share < 1 for one in report.good)
     for few, more in zip(find_pairs(tmp_path / "few"), find_pairs(tmp_path / "more"), strict=False):
         assert few.image.read_bytes() == more.image.read_bytes()
         assert few.mask.read_bytes() == more.mask.read_bytes()

@@ -50,7 +50,7 @@ def test_shapes_binary_and_deterministic(height: int, width: int, size: int, con
 @given(
     height=st.integers(40, 200), width=st.integers(40, 200), seed=st.integers(0, 999), turn=st.sampled_from([0.0, 15.0])
 )
-def test_picture_and_mask_agree(height: int, width: int, seed: int, turn: float):
+def test_image_and_mask_agree(height: int, width: int, seed: int, turn: float):
     image, mask = discs(height, width)
     config = AugmentConfig(rotate=turn)
     seen, wanted = TrainTransform(config)(image, mask, 64, np.random.default_rng(seed))
@@ -96,7 +96,7 @@ def test_the_crop_keeps_seven_eighths_and_reaches_every_side():
 
 
 @given(height=SIDES, width=SIDES, size=st.integers(4, 96))
-def test_without_augmentation_it_is_the_picture_resized(height: int, width: int, size: int):
+def test_without_augmentation_it_is_the_image_resized(height: int, width: int, size: int):
     if max(height, width) >= 2 * size:
         return  # shrunk by more than two, training averages and testing does not
     image = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 2)
@@ -127,7 +127,7 @@ def test_a_turn_fills_with_the_mean_colour_and_no_object():
     pytest.fail("no turn uncovered a corner")
 
 
-def test_a_turn_keeps_shapes_in_a_long_picture():
+def test_a_turn_keeps_shapes_in_a_long_image():
     # A disc in an image of 2:1 is an upright ellipse in the square, turned or not: turning comes before squashing.
     image = np.zeros((100, 200, 3), np.uint8)
     mask = np.zeros((100, 200), np.uint8)
@@ -139,7 +139,7 @@ def test_a_turn_keeps_shapes_in_a_long_picture():
     assert np.ptp(columns) + 1 == pytest.approx(31, abs=2)
 
 
-def test_colour_changes_the_picture_and_not_the_mask():
+def test_colour_changes_the_image_and_not_the_mask():
     rng = np.random.default_rng(4)
     image = rng.integers(60, 190, (40, 40, 3), dtype=np.uint8)
     mask = np.where(image[..., 0] > 128, 255, 0).astype(np.uint8)
@@ -174,7 +174,7 @@ def test_normalise_and_binarise():
     assert binarise(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[[0, 0, 1, 1]]]
 
 
-def test_evaluation_takes_the_whole_picture():
+def test_evaluation_takes_the_whole_image():
     image, mask = discs(90, 60)
     seen, wanted = EvalTransform()(image, mask, 48)
     assert torch.equal(seen, prepare_image(image, 48))

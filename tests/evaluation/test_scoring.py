@@ -9,7 +9,8 @@ import numpy as np
 import py_sod_metrics as sod
 import pytest
 
-from data.image_io import read_mask, write_png
+from data.image_io import write_png
+from data.masks import read_mask
 from evaluation.map_files import MapError, ScorePair, read_map
 from evaluation.metrics import score_pair
 from evaluation.scoring import score_maps
@@ -85,7 +86,7 @@ def test_all_that_cannot_be_scored_is_listed(tmp_path):
     pairs = bench_pairs(root)
     pairs[1].map_path.write_bytes(b"no picture")
     write_png(pairs[2].map_path, np.zeros((64, 63), np.uint8))
-    write_png(pairs[4].mask_path, read_mask(pairs[4].mask_path) // 255)
+    write_png(pairs[4].mask_path, np.tile(np.arange(1, 65, dtype=np.uint8), (64, 1)))
     with pytest.raises(MapError) as told:
         score_maps(pairs, workers=1)
     lines = str(told.value).splitlines()
@@ -93,7 +94,7 @@ def test_all_that_cannot_be_scored_is_listed(tmp_path):
     assert "3 of 6 maps cannot be scored" in lines[0]
     assert f"{pairs[1].map_path}: cannot be read as a map" in lines[1]
     assert f"{pairs[2].name}: the map has 63 x 64 pixels, the mask 64 x 64. Write maps at the size" in lines[2]
-    assert f"{pairs[4].mask_path}: holds 0 and 1" in lines[3]
+    assert f"{pairs[4].mask_path}: ambiguous masks" in lines[3]
 
 
 def test_resizing_is_opencvs_bilinear(tmp_path):

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from data.image_io import ImageReadError, read_mask, write_png
+from data.image_io import ImageReadError, write_png
 from data.layouts import find_pairs
+from data.masks import read_mask
 from data.transforms import prepare_image
 from inference.predictor import Predictor, PredictorError, as_pixels
 from inference.saliency import restore, to_8bit

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from data.image_io import read_image, read_mask
+from data.image_io import read_image
 from data.layouts import find_pairs
+from data.masks import read_mask
 from data.transforms import prepare_image
 from evaluation.metrics import score_pair
 from inference.engines.base import EngineError
