@@ -107,6 +107,10 @@ def load_newest(folder: Path, say: Callable[[str], object] = print) -> tuple[dic
     return None
 
 
+ADDED: dict[str, Any] = {"data.mask_values": "auto", "data.cache": False}
+"""Settings that runs of earlier releases lack, with the values that they had in effect."""
+
+
 def check_same(before: Any, now: Any, free: frozenset[str] = frozenset(), key: str = "") -> None:
     """Refuses to go on with settings that matter and have changed.
 
@@ -123,7 +127,8 @@ def check_same(before: Any, now: Any, free: frozenset[str] = frozenset(), key: s
         return
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted({*before, *now}):
-            check_same(before.get(name), now.get(name), free, f"{key}.{name}" if key else name)
+            dotted = f"{key}.{name}" if key else name
+            check_same(before.get(name, ADDED.get(dotted)), now.get(name, ADDED.get(dotted)), free, dotted)
     elif before != now:
         raise StateError(
             f"{key}: the run in --out was started with {before}, now it is {now}. Give the same value to go on, or "
