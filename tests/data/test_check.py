@@ -43,7 +43,7 @@ def test_all_that_is_wrong_is_named(root: Path, capsys: pytest.CaptureFixture[st
         "1 without a mask (alone)",
         "1 without an image (other)",
         "1 unreadable\n",
-        "0.png: no image (13 bytes",
+        "0.png: no image (12 bytes",
         "1 of another size than their image",
         "1.png: the mask is 20x30 and its image 1.png 30x20",
         "1 masks of ambiguous values",
