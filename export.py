@@ -59,7 +59,7 @@ GREATEST = 1e-3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exports, checks, writes; or checks a file that is there."""
     options = parse(arguments)
-    run_files(options.operations)
+    run_files(options.plugins)
     if options.verify is not None:
         return verify(options)
     loaded = load_network(options.weights)
@@ -108,7 +108,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--form", default="image", choices=tuple(FORMS), help="image: raw RGB to maps; network: tensor to logits")
     add("--out", type=Path, metavar="FILE", help="default: runs/export/NAME and the suffix of the engine")
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
-    add("--operations", type=Path, nargs="+", default=[], metavar="FILE", help="Python files with operations of yours")
+    add("--plugins", type=Path, nargs="+", default=[], metavar="FILE", help="Python files that register your own parts")
     add("--calibration", type=Path, metavar="DIR", help="typical pictures, which int8 needs; 300 are plenty")
     add("--images", type=Path, default=SAMPLES, metavar="PATH", help="pictures to check on; default: data/samples")
     add("--data", nargs="+", action="extend", metavar="NAME=DIR", help="pictures with masks: how scores change")

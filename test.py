@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def find(options: argparse.Namespace, processes: Processes) -> tuple[Clip | None, list[Job], LoadedNetwork]:
     """The video or the jobs, and the network."""
-    run_files(options.operations)
+    run_files(options.plugins)
     clip = None if options.video is None else Clip(options.video)
     jobs = find_jobs(options) if clip is None else []
     check_places(jobs, options.out)
@@ -195,7 +195,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--calibration", type=Path, metavar="DIR", help="pictures that int8 is calibrated on; default: those of the run"
     )
     add("--compile", action="store_true", help="PyTorch: torch.compile; takes a minute, pays on GPUs")
-    add("--operations", type=Path, nargs="+", default=[], metavar="FILE", help="Python files with operations of yours")
+    add("--plugins", type=Path, nargs="+", default=[], metavar="FILE", help="Python files that register your own parts")
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
     add("--flip", action="store_true", help="average with the mirror image: a little better, twice the time")
     add("--batch", type=int, help="pictures that the network takes at once (default: 8; of a video 4)")

@@ -4,7 +4,8 @@ Source: paper Figure 2 takes E2 to E5 of ResNet-50 or VGG-16. The VGG-16 layout 
 no fifth pool, so strides 2 to 16) is the released code's. Any other network is timm's `features_only`.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 from urllib.error import URLError
@@ -17,6 +18,7 @@ from torchvision.models import ResNet50_Weights, VGG16_BN_Weights, resnet50, vgg
 from net.state_dicts import check_values, fitting
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
+from utils.plugins import Registry
 
 LEVELS = 4  # E2..E5
 
@@ -111,6 +113,22 @@ class Timm(Encoder):
         return self.body(image)[-LEVELS:]
 
 
+Factory = Callable[[bool], Encoder]
+REGISTRY: Registry[Factory] = Registry("encoder", EncoderError)
+"""Factories of encoders by name; argument: whether the library's ImageNet weights are wanted."""
+
+
+def encoder(name: str, source: str = "user") -> Callable[[Factory], Factory]:
+    """Registers a factory `(imagenet) -> Encoder` under a name for `--network.encoder`.
+
+    The encoder sets `channels` and `strides`, and has levels at strides 16, 8 and 4, where the cells are.
+
+    Raises:
+        EncoderError: if the name is taken.
+    """
+    return REGISTRY.register(name, source)
+
+
 def stem(encoder: Encoder) -> list[nn.Module]:
     """The first convolution and the BatchNorm after it, which F3Net leaves as they come from ImageNet.
 
@@ -148,13 +166,25 @@ def build(name: str, weights: str | Path | None = None) -> Encoder:
     return encoder
 
 
+@encoder("resnet50", source="torchvision")
+def _resnet50(imagenet: bool) -> Encoder:
+    return ResNet50(ResNet50_Weights.IMAGENET1K_V1 if imagenet else None)
+
+
+@encoder("vgg16", source="torchvision")
+def _vgg16(imagenet: bool) -> Encoder:
+    return VGG16(VGG16_BN_Weights.IMAGENET1K_V1 if imagenet else None)
+
+
 def _architecture(name: str, imagenet: bool) -> Encoder:
-    if name == "resnet50":
-        return ResNet50(ResNet50_Weights.IMAGENET1K_V1 if imagenet else None)
-    if name == "vgg16":
-        return VGG16(VGG16_BN_Weights.IMAGENET1K_V1 if imagenet else None)
+    if name in REGISTRY.names():
+        return REGISTRY.find(name)(imagenet)
     if not timm.is_model(name):
-        raise EncoderError(f"encoder '{name}' is neither resnet50, vgg16 nor a timm model (timm.list_models()).")
+        near = difflib.get_close_matches(name, [*REGISTRY.names(), *timm.list_models()], 1)
+        raise EncoderError(
+            f"encoder '{name}' is neither {', '.join(REGISTRY.names())} nor a timm model (timm.list_models())."
+            + (f" Did you mean {near[0]}?" if near else "")
+        )
     return Timm(name, pretrained=imagenet)
 
 

@@ -1,11 +1,12 @@
 """The training loss: BCE, IoU and progressive polishing on all three outputs.
 
 Source: the paper's abstract and Figure 2 name a progressive polishing loss that penalises misaligned boundaries and
-supervises all three outputs with one boundary map; its equation is not public. What stands here is our reading: the
+supervises all three outputs with one boundary map; its equation is not public. This is our reading: the
 differentiable boundary F1 of Bokhovkin and Burnaev (arXiv 1905.07852, 2019), with a tolerance that shrinks from the
 coarse output to the fine one. The IoU term is LDF's. Weights are our choice.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,10 +17,28 @@ from torch.nn import functional as F
 from net.auto_msfnet import Logits
 from net.settings import LossConfig
 from utils.errors import UserError
+from utils.plugins import Registry
 
 
 class LossError(UserError):
-    """A mask out of range."""
+    """A term of the loss that is not registered."""
+
+
+Term = Callable[[Tensor, Tensor], Tensor]
+REGISTRY: Registry[Term] = Registry("loss term", LossError)
+"""Terms of the user, by the name that `LossConfig.terms` weighs."""
+
+
+def loss_term(name: str) -> Callable[[Term], Term]:
+    """Registers a term `(logits, mask) -> scalar` of the loss, both (B, 1, H, W) in float32, the mask 0 or 1.
+
+    It should be a mean over the images, so that a batch may be computed in parts. `--loss.terms '{"NAME": 0.5}'`
+    turns it on with that weight, on all three outputs.
+
+    Raises:
+        LossError: if the name is taken.
+    """
+    return REGISTRY.register(name)
 
 
 class LossTerms(NamedTuple):
@@ -29,19 +48,21 @@ class LossTerms(NamedTuple):
     bce: Tensor
     iou: Tensor
     polish: Tensor
+    registered: Tensor
+    """Sum of the terms that `LossConfig.terms` names."""
 
 
 def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig, done: float = 1.0) -> LossTerms:
     """The whole training loss, in float32 even inside autocast.
 
-    Every term is a mean over the pictures, so the loss of a batch is the mean of those of its equal parts, whether
+    Every term is a mean over the images, so the loss of a batch is the mean of those of its equal parts, whether
     these are computed one after the other or in several processes.
 
     Args:
         logits: three outputs, each (B, 1, H, W).
         mask: (B, 1, H, W), 0 or 1.
         config: weights and widths.
-        done: share of the run that is over, for `ramp`.
+        done: share of the run that is done, for `ramp`.
     """
     if done < config.ramp:
         config = replace(config, polish=config.polish * done / config.ramp, ramp=0.0)
@@ -51,18 +72,19 @@ def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig, done: float 
             torch.stack(_terms(output.float(), mask, config, theta)) * weight
             for output, theta, weight in zip(logits, config.theta, config.outputs, strict=True)
         ]
-    bce, iou, polish = torch.stack(parts).sum(0)  # (3 outputs, 3 terms) -> (3,)
-    return LossTerms(bce + iou + polish, bce, iou, polish)
+    bce, iou, polish, registered = torch.stack(parts).sum(0)  # (3 outputs, 4 terms) -> (4,)
+    return LossTerms(bce + iou + polish + registered, bce, iou, polish, registered)
 
 
-def _terms(logits: Tensor, mask: Tensor, config: LossConfig, theta: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted BCE, IoU and polishing terms of one output; a term that is off costs nothing."""
+def _terms(logits: Tensor, mask: Tensor, config: LossConfig, theta: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weighted BCE, IoU, polishing and registered terms of one output; a term that is off costs nothing."""
     off = logits.new_zeros(())
     probability = torch.sigmoid(logits)
     return (
         config.bce * F.binary_cross_entropy_with_logits(logits, mask) if config.bce else off,
         config.iou * iou_loss(probability, mask) if config.iou else off,
         config.polish * boundary_loss(probability, mask, config.theta0, theta) if config.polish else off,
+        sum((weight * REGISTRY.find(name)(logits, mask) for name, weight in (config.terms or {}).items()), off),
     )
 
 
@@ -82,7 +104,7 @@ def iou_loss(probability: Tensor, mask: Tensor) -> Tensor:
 def boundary(x: Tensor, width: int) -> Tensor:
     """Soft inner boundary of a map in [0, 1]: the greatest fall from a pixel to its window.
 
-    The picture's border is no boundary: the window reads only pixels that exist.
+    The image's border is no boundary: the window reads only pixels that exist.
 
     Shapes:
         x: (B, 1, H, W); returns the same.
@@ -117,6 +139,6 @@ def boundary_loss(probability: Tensor, mask: Tensor, theta0: int, theta: int) ->
 
 def _dilate(x: Tensor, width: int) -> Tensor:
     """Maximum over a square window: (B, 1, H, W) -> the same."""
-    # With the pictures as channels, channels last, the CPU kernel is vectorised over them: 7 times as fast.
-    pictures = x.transpose(0, 1).contiguous(memory_format=torch.channels_last)  # (1, B, H, W)
-    return F.max_pool2d(pictures, width, stride=1, padding=width // 2).transpose(0, 1)
+    # With the images as channels, channels last, the CPU kernel is vectorised over them: 7 times as fast.
+    images = x.transpose(0, 1).contiguous(memory_format=torch.channels_last)  # (1, B, H, W)
+    return F.max_pool2d(images, width, stride=1, padding=width // 2).transpose(0, 1)

@@ -6,13 +6,13 @@ Differs from the released code: no unused upsampling branch, and the attention o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from utils.errors import UserError
+from utils.plugins import Registry
 
 Factory = Callable[[int, bool], nn.Module]
 
@@ -21,20 +21,8 @@ class OperationError(UserError):
     """An operation that is not registered, or one that is registered twice."""
 
 
-@dataclass(frozen=True)
-class Registration:
-    """A registered operation.
-
-    Attributes:
-        factory: (channels, affine) -> module that maps (B, C, H, W) to (B, C, H, W).
-        source: where the operation comes from.
-    """
-
-    factory: Factory
-    source: str
-
-
-_REGISTRY: dict[str, Registration] = {}
+REGISTRY: Registry[Factory] = Registry("operation", OperationError)
+"""Factories `(channels, affine) -> nn.Module` that map (B, C, H, W) to (B, C, H, W), by name."""
 
 
 def operation(name: str, source: str = "user") -> Callable[[Factory], Factory]:
@@ -43,22 +31,12 @@ def operation(name: str, source: str = "user") -> Callable[[Factory], Factory]:
     Raises:
         OperationError: if the name is taken.
     """
-
-    def register(factory: Factory) -> Factory:
-        if name in _REGISTRY:
-            raise OperationError(
-                f"operation '{name}' is registered already (by {_REGISTRY[name].source}), so {source} can't "
-                f"take that name. Choose another."
-            )
-        _REGISTRY[name] = Registration(factory, source)
-        return factory
-
-    return register
+    return REGISTRY.register(name, source)
 
 
 def names() -> tuple[str, ...]:
     """Names of all registered operations, the paper's eleven first."""
-    return tuple(_REGISTRY)
+    return REGISTRY.names()
 
 
 def build(name: str, channels: int, affine: bool = True) -> nn.Module:
@@ -72,12 +50,7 @@ def build(name: str, channels: int, affine: bool = True) -> nn.Module:
     Raises:
         OperationError: if the name is not registered.
     """
-    if name not in _REGISTRY:
-        raise OperationError(
-            f"operation '{name}' is not registered. Known: {', '.join(names())}. "
-            f"Register it with @operation('{name}') first."
-        )
-    return _REGISTRY[name].factory(channels, affine)
+    return REGISTRY.find(name)(channels, affine)
 
 
 class Zero(nn.Module):
@@ -100,7 +73,7 @@ def _conv_bn(channels: int, affine: bool, dilation: int, pointwise: bool) -> lis
 
 
 def _sums(x: Tensor) -> torch.dtype:
-    """In what to sum x: never below float32."""
+    """The dtype for sums over x: float32 or wider."""
     return torch.promote_types(x.dtype, torch.float32)
 
 

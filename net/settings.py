@@ -46,6 +46,7 @@ class LossConfig:
             "progressive"; three equal ones give the plain boundary loss.
         ramp: share of the run over which the weight of the polishing loss grows from 0 to `polish`. A blurred map
             has a boundary loss near 1 that says little about where the boundary should be.
+        terms: weights of further terms by name, which files of `--plugins` register with `net.losses.loss_term`.
     """
 
     bce: NotNegative = 1.0
@@ -55,6 +56,7 @@ class LossConfig:
     theta0: Window = 3
     theta: Annotated[tuple[int, int, int], Limit(3, 255)] = (3, 5, 7)
     ramp: Share = 0.0
+    terms: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -63,7 +65,10 @@ class LossConfig:
                 raise SettingError(name, f"{getattr(self, name)} pixels, expected odd numbers.")
         if not any(self.outputs):
             raise SettingError("outputs", "all weights are 0, so nothing would be learnt. Set one above 0.")
-        if not any((self.bce, self.iou, self.polish)):
+        for name, weight in (self.terms or {}).items():
+            if problem := Limit(0, 1e9).problem(weight):
+                raise SettingError(f"terms.{name}", problem)
+        if not any((self.bce, self.iou, self.polish, *(self.terms or {}).values())):
             raise SettingError("bce", "bce, iou and polish are all 0, so nothing would be learnt. Set one above 0.")
 
 

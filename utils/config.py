@@ -23,6 +23,8 @@ from utils.errors import UserError, one_line
 from utils.settings import in_group, limit_of
 
 Config = TypeVar("Config")
+RENAMED = {"operations": "plugins"}
+"""Options and keys of earlier releases under their name of today, where a program has that one."""
 MOST_BYTES, MOST_LEVELS = 1 << 20, 20  # of a YAML file
 
 
@@ -33,7 +35,8 @@ class ConfigError(UserError):
 class Parser(ArgumentParser):
     """A parser with argparse's methods. `type=Annotated[int, Limit(1, 64)]` also checks the range of a number."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, renamed: Mapping[str, str] = RENAMED, **kwargs: Any) -> None:
+        self.renamed = renamed
         super().__init__(*args, allow_abbrev=False, print_config="--print-config", **kwargs)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None, **kwargs: Any) -> Any:
@@ -58,17 +61,20 @@ class Parser(ArgumentParser):
         raise SystemExit(2)
 
     def _with_dashes(self, words: Sequence[str]) -> list[str]:
-        """The words with every known option spelled with dashes; values stay as they are."""
+        """The words with every known option under its name of today; values stay as they are."""
         renamed: dict[str, str] = {}
         result = list(words)
+        former = {f"--{_dashed(old)}": f"--{_dashed(new)}" for old, new in self.renamed.items()}
         for place, word in enumerate(words[: words.index("--") if "--" in words else None]):
             name, equals, value = word.partition("=")
-            if name.startswith("--") and "_" in name and _dashed(name) in self._option_string_actions:
-                renamed[name] = _dashed(name)
-                result[place] = renamed[name] + equals + value
+            dashed = _dashed(name)
+            today = dashed if dashed in self._option_string_actions else former.get(dashed, dashed)
+            if name.startswith("--") and name != today and today in self._option_string_actions:
+                renamed[name] = today
+                result[place] = today + equals + value
         if renamed and os.environ.get("RANK", "0") == "0":
             old, new = next(iter(renamed.items()))
-            sys.stderr.write(f"notice: {old} is now written {new}. The next release accepts dashes only.\n")
+            sys.stderr.write(f"notice: {old} is now written {new}. The next release will not accept the old name.\n")
         return result
 
     def _expanded(self, words: Sequence[str]) -> Iterator[str]:
@@ -91,7 +97,9 @@ class Parser(ArgumentParser):
 
     def _settings(self, path: Path) -> Iterator[str]:
         known = {action.dest for action in self._actions} - {"help", "config", "print_config"}
-        yield from (f"--{_dashed(key)}={value}" for key, value in read_yaml(path, known))
+        former = {old: new for old, new in self.renamed.items() if new in known and old not in known}
+        for key, value in read_yaml(path, known | former.keys()):
+            yield f"--{_dashed(former.get(key, key))}={value}"
 
     def _nearest(self, message: str) -> str:
         found = re.match(r"unrecognized arguments: --([^\s=]+)", message)
@@ -112,7 +120,7 @@ def arguments(doc: str | None, program: str | None = None) -> Parser:
 
 def parse(
     kind: type[Config], description: str, arguments: Sequence[str] | None = None,
-    commands: Mapping[str, type[Any]] | None = None, program: str | None = None,
+    commands: Mapping[str, type[Any]] | None = None, program: str | None = None, renamed: Mapping[str, str] = RENAMED,
 ) -> Any:  # fmt: skip
     """Reads settings: defaults of the dataclass, then `--config FILE.yaml`, then the command line.
 
@@ -122,6 +130,7 @@ def parse(
         arguments: instead of the program's own.
         commands: subcommands, each with its own dataclass, whose docstring heads its help.
         program: name of the program in the help.
+        renamed: old options and keys -> their names of today.
 
     Returns:
         An instance of `kind`, or of the dataclass of the subcommand that was given first.
@@ -134,9 +143,11 @@ def parse(
     program = program or Path(sys.argv[0]).name
     if commands and words and words[0] in commands:
         command = commands[words[0]]
-        return parse(command, (command.__doc__ or "").partition("\n")[0], words[1:], program=f"{program} {words[0]}")
+        return parse(
+            command, (command.__doc__ or "").partition("\n")[0], words[1:], None, f"{program} {words[0]}", renamed
+        )
     epilog = "".join(f"`{program} {name} --help` lists the options of {name}. " for name in commands or ())
-    parser = Parser(program, description=description, epilog=epilog)
+    parser = Parser(program, description=description, epilog=epilog, renamed=renamed)
     parser.add_argument("--config", action="config", help="YAML file of settings; later arguments override it")
     parser.add_class_arguments(kind)
     return _build(kind, parser.parse_args(words))

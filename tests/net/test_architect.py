@@ -48,7 +48,7 @@ def make(seed=0, space=SPACE):
 @pytest.fixture
 def make_smooth(monkeypatch):
     """A supernet without a ReLU: where a gradient jumps, no finite difference is near the exact second derivative."""
-    monkeypatch.setattr(operations, "_REGISTRY", dict(operations._REGISTRY))
+    monkeypatch.setattr(operations.REGISTRY, "parts", dict(operations.REGISTRY.parts))
     for side in (1, 3):
 
         def factory(channels, affine, side=side):

@@ -73,7 +73,7 @@ def test_partial_channels_let_the_others_pass():
 
 
 def test_a_newcomer_is_weighed_like_any_other(monkeypatch):
-    monkeypatch.setattr(operations, "_REGISTRY", dict(operations._REGISTRY))
+    monkeypatch.setattr(operations.REGISTRY, "parts", dict(operations.REGISTRY.parts))
     operations.operation("blur")(lambda channels, affine: nn.AvgPool2d(3, stride=1, padding=1))
     operations.operation("conv_1x1")(
         lambda channels, affine: nn.Sequential(
@@ -85,7 +85,7 @@ def test_a_newcomer_is_weighed_like_any_other(monkeypatch):
 
 def test_a_convolution_that_changes_the_size_is_not_joined(monkeypatch):
     """What is not exactly a unit must go its own way: here a grouped and a biased convolution."""
-    monkeypatch.setattr(operations, "_REGISTRY", dict(operations._REGISTRY))
+    monkeypatch.setattr(operations.REGISTRY, "parts", dict(operations.REGISTRY.parts))
     for name, options in (("grouped", {"groups": 4, "bias": False}), ("biased", {"bias": True})):
 
         def factory(channels, affine, options=options):
@@ -185,7 +185,7 @@ def test_a_newcomer_that_keeps_no_convention_is_still_the_naive_sum(kind, monkey
             nn.init.normal_(norm.bias)
         return nn.Sequential(nn.ReLU(), conv, norm)
 
-    monkeypatch.setattr(operations, "_REGISTRY", dict(operations._REGISTRY))
+    monkeypatch.setattr(operations.REGISTRY, "parts", dict(operations.REGISTRY.parts))
     operations.operation("newcomer")(factory)
     mixture = make(("newcomer", "conv_3x3", "skip_connect")).double()
     assert_equal_to_the_sum(mixture, torch.randn(2, 16, 6, 5, dtype=torch.float64, requires_grad=True))

@@ -74,7 +74,7 @@ def test_spatial_attention_is_its_formula():
 
 
 def test_a_newcomer_registers_and_builds(monkeypatch):
-    monkeypatch.setattr(operations, "_REGISTRY", dict(operations._REGISTRY))
+    monkeypatch.setattr(operations.REGISTRY, "parts", dict(operations.REGISTRY.parts))
     operations.operation("conv_1x1")(lambda channels, affine: nn.Conv2d(channels, channels, 1))
     assert operations.build("conv_1x1", 8)(torch.zeros(1, 8, 3, 3)).shape == (1, 8, 3, 3)
 
@@ -85,7 +85,7 @@ def test_a_taken_name_is_refused():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(operations.OperationError, match="'conv_5x5' is not registered. Known: none, skip_connect"):
+    with pytest.raises(operations.OperationError, match="'conv_5x5' is not registered. Registered: none, skip_connect"):
         operations.build("conv_5x5", 16)
 
 

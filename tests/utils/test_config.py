@@ -96,7 +96,7 @@ def test_underscores_of_earlier_releases_are_read_with_one_notice(capsys):
     settings = read("--root", "x", "--encoder_weights", "my_file", "--optim.warm_up=0.5")
     assert settings.encoder_weights == "my_file" and settings.optim.warm_up == 0.5
     assert capsys.readouterr().err.splitlines() == [
-        "notice: --encoder_weights is now written --encoder-weights. The next release accepts dashes only."
+        "notice: --encoder_weights is now written --encoder-weights. The next release will not accept the old name."
     ]
 
 
