@@ -108,7 +108,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--form", default="image", choices=tuple(FORMS), help="image: raw RGB to maps; network: tensor to logits")
     add("--out", type=Path, metavar="FILE", help="default: runs/export/NAME and the suffix of the engine")
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
-    add("--plugins", type=Path, nargs="+", default=[], metavar="FILE", help="Python files that register your own parts")
+    add(
+        "--plugins",
+        "--operations",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Python files that register your own parts",
+    )
     add("--calibration", type=Path, metavar="DIR", help="typical pictures, which int8 needs; 300 are plenty")
     add("--images", type=Path, default=SAMPLES, metavar="PATH", help="pictures to check on; default: data/samples")
     add("--data", nargs="+", action="extend", metavar="NAME=DIR", help="pictures with masks: how scores change")

@@ -60,7 +60,7 @@ from utils.settings import in_group
 OutputWeights = tuple[float, float, float]  # of P1, P2, P3
 FORMAT = "auto-msfnet-search/2"  # of last.pt
 FREE = frozenset(
-    {"out", "operations", "save_every", "data.workers", "data.root", "device", "watch"}
+    {"out", "operations", "plugins", "save_every", "data.workers", "data.root", "device", "watch"}
 )  # no effect on the weights
 
 
@@ -108,7 +108,7 @@ def main() -> int:
 
         return compare(sys.argv[2:])
     config = parse(SearchConfig, "Search the cells of Auto-MSFNet.")
-    run_files(config.operations)
+    run_files(config.plugins)
     keep_memory()
     processes = join(choose_device(config.device))
     try:

@@ -195,7 +195,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--calibration", type=Path, metavar="DIR", help="pictures that int8 is calibrated on; default: those of the run"
     )
     add("--compile", action="store_true", help="PyTorch: torch.compile; takes a minute, pays on GPUs")
-    add("--plugins", type=Path, nargs="+", default=[], metavar="FILE", help="Python files that register your own parts")
+    add(
+        "--plugins",
+        "--operations",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="Python files that register your own parts",
+    )
     add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
     add("--flip", action="store_true", help="average with the mirror image: a little better, twice the time")
     add("--batch", type=int, help="pictures that the network takes at once (default: 8; of a video 4)")

@@ -88,7 +88,7 @@ class Step(NamedTuple):
 def main() -> int:
     """Trains, or goes on where the last run stopped."""
     config = parse(TrainConfig, "Train Auto-MSFNet.")
-    run_files(config.operations)
+    run_files(config.plugins)
     keep_memory()
     processes = join(choose_device(config.device))
     try:

@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=256, help="side of the input, pixels")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
-    parser.add_argument("--plugins", type=Path, nargs="+", default=[], help="Python files that register your own operations")
+    parser.add_argument("--plugins", type=Path, nargs="+", default=[], help="files with your own operations")
     parser.add_argument("--out", type=Path, default=Path("runs/operations.json"))
     options = parser.parse_args()
     run_files(options.plugins)

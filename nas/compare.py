@@ -114,7 +114,7 @@ def prepare(config: CompareConfig) -> Comparison:
     """
     sets = draw_sets(config)
     search: SearchConfig = parse(SearchConfig, "", ["--config", str(config.search)])
-    run_files(search.operations)
+    run_files(search.plugins)
     budget = budget_of(config, search.space, sets)
     earlier = [] if config.earlier is None else read_results(config.earlier, budget, list(sets.scored))
     groups = (RunGroup(config.out / name, config.jobs) for name in ("searches", "trainings"))

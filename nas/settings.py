@@ -249,7 +249,7 @@ class SearchConfig:
         loss: of weights and alphas; without polishing, which says little while everything is blurred. Its `ramp` has no
             effect here.
         watch: what counts as a collapse; `darts`.
-        operations: Python files that register operations of yours, see the README; run before anything is built.
+        plugins: Python files that register your own parts, see `utils.plugins`; they run before anything is built.
         encoder_weights: `imagenet` (the library downloads them), a path, or `none`.
         epochs: passes of `darts` over the half that trains the weights; 50 in DARTS. The other half is read again from
             its beginning when it is used up.
@@ -278,7 +278,7 @@ class SearchConfig:
     )
     loss: LossConfig = field(default_factory=lambda: LossConfig(polish=0.0))
     watch: WatchConfig = field(default_factory=WatchConfig)
-    operations: list[Path] = field(default_factory=list)
+    plugins: list[Path] = field(default_factory=list)
     encoder_weights: str = "imagenet"
     epochs: int = 50
     batch: int = 8

@@ -204,7 +204,7 @@ def test_a_collapse_is_told_and_may_end_the_search(scenes, tmp_path):
         (["--data.workers", "-1"], "data.workers: -1, expected 0 or more"),
         (["--epochs", "1"], "architect.warmup: 0.5 of 1 epochs leaves none in which the alphas move"),
         (["--architect.order", "second", "--precision", "bf16"], "precision: bf16 with architect.order second"),
-        (["--operations", '["gone.py"]'], "operations file gone.py: no such file"),
+        (["--operations", '["gone.py"]'], "plugin gone.py: no such file"),
     ],
 )
 def test_bad_settings_are_one_line(scenes, tmp_path, monkeypatch, capsys, more, message):

@@ -79,7 +79,7 @@ class AverageConfig:
             raise AverageError(f"average.warmup: {self.warmup}, expected 1 (no warm-up) or more, such as 10.")
 
 
-FREE = frozenset({"out", "operations", "save_every", "log_every", "data.workers", "data.root", "device"})
+FREE = frozenset({"out", "operations", "plugins", "save_every", "log_every", "data.workers", "data.root", "device"})
 """Settings that may change when a run resumes, since they have no effect on its weights."""
 
 
@@ -90,7 +90,7 @@ class TrainConfig:
     Attributes:
         data: the images, their validation split and augmentation.
         network: encoder, genotype, width.
-        operations: Python files that register operations of yours, see the README; run before anything is built.
+        plugins: Python files that register your own parts, see `utils.plugins`; they run before anything is built.
         loss: terms and weights.
         optim: optimizer and learning-rate schedule.
         average: running average of the weights, which is validated and kept as the best where it is on.
@@ -112,7 +112,7 @@ class TrainConfig:
 
     data: DataConfig
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    operations: list[Path] = field(default_factory=list)
+    plugins: list[Path] = field(default_factory=list)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
