@@ -89,10 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     processes = join(engine_device(options.engine, options.device))
     try:
-        clip, jobs, loaded = processes.together(lambda: find(options, processes))
+        with processes.agreeing():
+            clip, jobs, loaded = find(options, processes)
         # The first converts and chooses an engine undisturbed; the others find its choice and the converted network.
-        predictor = processes.first_before_others(lambda: build(options, loaded, jobs, processes))
-        conditions = processes.together(lambda: open_run(options, loaded, predictor, jobs, processes))
+        with processes.first_before_others():
+            predictor = build(options, loaded, jobs, processes)
+        with processes.agreeing():
+            conditions = open_run(options, loaded, predictor, jobs, processes)
         if clip is not None:
             return film(predictor, clip, options, conditions)
         maker = MapMaker(predictor, options.out, drawn(options), options.batch, WORKERS)
@@ -147,7 +150,7 @@ def open_run(
         for job in jobs:
             remove_outputs(job.tasks, options.out, ["maps", *drawn(options)])
     shared = f" | {processes.world} processes" if processes.world > 1 else ""
-    processes.say(
+    processes.print_once(
         f"{loaded.source.stem} | {loaded.config.encoder} | {predictor.size} x {predictor.size} | "
         f"batch {options.batch}{shared}\n{conditions['device']}\n"
         f"engine {predictor.engine.name}, {predictor.precision}: {predictor.engine.reason}"
@@ -240,7 +243,7 @@ def drawn(options: argparse.Namespace) -> list[str]:
 def make_maps(maker: MapMaker, job: Job, resume: bool, processes: Processes) -> Result:
     """Writes this process's share of the maps of a job."""
     for note in job.notes:
-        processes.say(f"note: {note}")
+        processes.print_once(f"note: {note}")
     tasks = job.tasks[processes.rank :: processes.world]
     todo = unfinished(tasks, maker.out, ["maps", *maker.drawn]) if resume else tasks
     begin = time.perf_counter()

@@ -93,8 +93,12 @@ class Comparison(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
+    """`compare_genotypes` with settings from a command line."""
+    return compare_genotypes(parse(CompareConfig, "Compare searched, published and random cells.", arguments))
+
+
+def compare_genotypes(config: CompareConfig) -> int:
     """Searches, draws, trains, scores and reports; skips what is done."""
-    config: CompareConfig = parse(CompareConfig, "Compare searched, published and random cells.", arguments)
     if config.report:
         for path in write_report():
             print(path)

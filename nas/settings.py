@@ -246,8 +246,7 @@ class SearchConfig:
         random: best of n.
         training: how `predictor` and `random` train one genotype.
         optim: how the weights of `darts` move; DARTS' rates, a tenth for the encoder.
-        loss: of weights and alphas; without polishing, which says little while everything is blurred. Its `ramp` has no
-            effect here.
+        loss: of weights and alphas; without polishing, which says little while everything is blurred.
         watch: what counts as a collapse; `darts`.
         plugins: Python files that register your own parts, see `utils.plugins`; they run before anything is built.
         encoder_weights: `imagenet` (the library downloads them), a path, or `none`.
@@ -257,7 +256,8 @@ class SearchConfig:
         seed: of everything that is drawn.
         device: auto, cpu, cuda or mps.
         precision: auto takes bf16 where the hardware has it; the second order computes in fp32.
-        save_every: steps between checkpoints; one is written after every epoch as well.
+        save_every: steps between checkpoints; one is written at the end of every epoch as well.
+        save_minutes: minutes between checkpoints, where that comes first; 0 counts steps only.
         out: folder of the search.
     """
 
@@ -286,6 +286,7 @@ class SearchConfig:
     device: DeviceName = "auto"
     precision: Precision = "auto"
     save_every: int = 100
+    save_minutes: float = 15.0
     out: Path = Path("runs/search")
 
     def __post_init__(self) -> None:

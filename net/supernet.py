@@ -77,18 +77,20 @@ class SuperNet(AutoMSFNet):
             mixture.temperature, mixture.auxiliary = temperature, auxiliary
 
 
-def build_supernet(space: SpaceConfig, encoder_weights: str | None = None) -> SuperNet:
+def build_supernet(space: SpaceConfig, encoder_weights: str | None = None, frozen_norm: bool | None = None) -> SuperNet:
     """Builds and initialises the supernet of a search space.
 
     Args:
         space: what is searched.
         encoder_weights: see `net.encoder.build`; with weights the encoder's BatchNorm is frozen, without it learns.
+        frozen_norm: states that instead, for a supernet whose weights will be loaded from a checkpoint.
 
     Raises:
         SpaceError, OperationError, EncoderError: if the space is empty or names what is not there.
     """
     check_space(space.operations, space.channels, space.partial)
-    network = SuperNet(encoders.build(space.encoder, encoder_weights), space, frozen_norm=encoder_weights is not None)
+    frozen = encoder_weights is not None if frozen_norm is None else frozen_norm
+    network = SuperNet(encoders.build(space.encoder, encoder_weights), space, frozen)
     initialise(network)
     return network
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from data.settings import SizeStage
 from training.settings import TrainConfig
 from utils.config import parse
 
@@ -33,3 +34,8 @@ def test_the_papers_networks_have_the_fields_recipe(name):
     assert (config.batch, config.epochs, config.data.size) == (32, 48, 256)
     augment = config.data.augment
     assert (augment.flip, augment.crop, augment.rotate, augment.colour) == (0.5, 0.125, 0, 0)
+
+
+def test_stages_are_settings_of_their_own():
+    config = parse(TrainConfig, "", ["--config", str(FOLDER / "lite.yaml")])
+    assert config.data.stages[1] == SizeStage(0.5, [192]) and config.data.sizes_at(0.6) == [192]

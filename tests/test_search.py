@@ -1,4 +1,4 @@
-"""search.py end to end on generated scenes: what it writes, going on after a stop, many processes, bad input."""
+"""search.py end to end on generated scenes: what it writes, resuming after a stop, many processes, bad input."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def search(scenes, out, *more):
 def finished(scenes, tmp_path_factory):
     """One search that nothing disturbed."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    done = search(scenes, out, "--save_every", "1")
+    done = search(scenes, out, "--save-every", "1")
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -84,7 +84,7 @@ def test_train_takes_the_genotype(scenes, finished, tmp_path):
     done = run([
         sys.executable, "train.py", "--data.root", str(scenes), "--network.genotype",
         str(finished[0] / "genotype.json"), "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16",
-        "--encoder_weights", "none", "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1",
+        "--encoder-weights", "none", "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1",
         "--device", "cpu", "--precision", "fp32", "--out", str(tmp_path / "trained"),
     ])  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -92,10 +92,10 @@ def test_train_takes_the_genotype(scenes, finished, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_search_goes_on_to_the_same_state(scenes, finished, tmp_path, number):
+def test_a_stopped_search_resumes_to_the_same_state(scenes, finished, tmp_path, number):
     out = tmp_path / "stopped"
     running = subprocess.Popen(
-        command(scenes, out, "--save_every", "1"), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        command(scenes, out, "--save-every", "1"), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 300
     while step_of(out) < 5 and time.monotonic() < deadline:  # the alphas move from the fifth step on
@@ -105,7 +105,7 @@ def test_a_stopped_search_goes_on_to_the_same_state(scenes, finished, tmp_path, 
     assert running.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     stopped = load_checkpoint(out / "last.pt")
     assert 5 <= stopped["progress"]["step"] < 8 and len(stopped["alpha_optimizer"]["state"]) == 31
-    assert search(scenes, out, "--save_every", "1").returncode == 0
+    assert search(scenes, out, "--save-every", "1").returncode == 0
     ours, theirs = load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt")
     for part in ("network", "optimizer", "alpha_optimizer", "progress"):
         assert_same(ours[part], theirs[part])
@@ -135,13 +135,13 @@ def assert_same(ours, theirs):
 
 
 def test_two_processes_search_as_one(scenes, tmp_path):
-    """One of them writes, and a search that is killed goes on to the same alphas."""
+    """One of them writes, and a search that is killed resumes to the same alphas."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     def two(out):
         return [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "search.py", *SMALL,
-            "--data.root", str(scenes), "--out", str(out), "--save_every", "1", "--architect.warmup", "0",
+            "--data.root", str(scenes), "--out", str(out), "--save-every", "1", "--architect.warmup", "0",
         ]  # fmt: skip
 
     done = run(two(whole))
@@ -157,7 +157,7 @@ def test_two_processes_search_as_one(scenes, tmp_path):
     running.wait(timeout=60)
     assert 2 <= step_of(killed) < 8
     done = run(two(killed))
-    assert done.returncode == 0 and "going on from" in done.stdout, done.stderr
+    assert done.returncode == 0 and "resuming from" in done.stdout, done.stderr
     ours, theirs = load_checkpoint(killed / "last.pt"), load_checkpoint(whole / "last.pt")
     for part in ("network", "optimizer", "alpha_optimizer", "progress"):
         assert_same(ours[part], theirs[part])
@@ -194,13 +194,13 @@ def test_a_collapse_is_told_and_may_end_the_search(scenes, tmp_path):
         (["--data.images", "99"], "data.images: 99, but"),
         (["--data.alphas", "1"], "data.alphas: 1.0, expected a share between 0 and 1"),
         (["--data.root", "gone"], "gone"),
-        (["--cost.kind", "latency"], "no cost.table"),
+        (["--cost.kind", "latency"], "cost.table: kind latency needs one"),
         (["--cost.kind", "latency", "--cost.table", "gone.json"], "cost.table: gone.json is no file"),
         (["--architect.order", "second", "--optim.name", "adamw"], "architect.order: second order needs"),
         (["--architect.lrr", "1"], "lrr"),
         (["--epochs", "0"], "epochs: 0, expected 1 or more"),
-        (["--save_every", "0"], "save_every: 0, expected 1 or more"),
-        (["--watch.gap_batches", "-1"], "watch.gap_batches: -1, expected 0 or more"),
+        (["--save-every", "0"], "save_every: 0, expected 1 or more"),
+        (["--watch.gap-batches", "-1"], "watch.gap_batches: -1, expected 0 or more"),
         (["--data.workers", "-1"], "data.workers: -1, expected 0 or more"),
         (["--epochs", "1"], "architect.warmup: 0.5 of 1 epochs leaves none in which the alphas move"),
         (["--architect.order", "second", "--precision", "bf16"], "precision: bf16 with architect.order second"),
@@ -242,7 +242,7 @@ def test_an_operation_of_the_user_is_searched_trained_and_run(scenes, tmp_path):
     assert {name for cell in genotype["cells"] for name in [*cell["outer"], *cell["inner"]]} == {"conv_1x1"}
     arguments = [
         sys.executable, "train.py", "--data.root", str(scenes), "--network.genotype", str(out / "genotype.json"),
-        "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder_weights", "none",
+        "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder-weights", "none",
         "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1", "--device", "cpu",
         "--precision", "fp32", "--out", str(tmp_path / "trained"),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""train.py by torchrun: two processes compute what one does, stop together and go on to the bit."""
+"""train.py by torchrun: two processes compute what one does, stop together and resume to the bit."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ from utils.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-SETTINGS = [*SMALL, "--data.held_out", "0.2", "--save_every", "1"]
+SETTINGS = [*SMALL, "--data.held_out", "0.2", "--save-every", "1"]
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
     write_scenes(root, count=27, size=72, seed=0)
-    for pair in find_pairs(root)[::2]:  # pictures of nothing: a term that leaves them out must count them alike
+    for pair in find_pairs(root)[::2]:  # images of nothing: a term that leaves them out must count them alike
         write_png(pair.mask, torch.zeros(72, 72, dtype=torch.uint8).numpy())
     return root
 
@@ -50,47 +50,54 @@ def one_step(scenes, out, launcher, parts):
     out.mkdir()
     settings = [*SETTINGS, "--accumulate", parts, "--batch", 4, "--data.root", scenes, "--out", out / "run"]
     end(begin(launcher, "tests/two_processes.py", out, *settings))
-    said = [path.read_text() for path in sorted(out.glob("said-*.txt"))]
-    return {**torch.load(out / "result.pt", weights_only=True), "said": said}
+    reports = {
+        name: [path.read_text() for path in sorted(out.glob(f"{name}-*.txt"))] for name in ("validation", "loss")
+    }
+    return {**torch.load(out / "result.pt", weights_only=True), **reports}
 
 
 def test_parts_and_processes_compute_what_one_batch_does(scenes, tmp_path):
     whole = one_step(scenes, tmp_path / "whole", [sys.executable], 1)
-    two = one_step(scenes, tmp_path / "two", TORCHRUN, 2)  # two processes with two parts each, of a picture
-    assert two["pictures"] == whole["pictures"] and len(set(whole["pictures"])) == 4
+    two = one_step(scenes, tmp_path / "two", TORCHRUN, 2)  # two processes with two parts each, of one image
+    assert two["images"] == whole["images"] and len(set(whole["images"])) == 4
     torch.testing.assert_close(two["losses"], whole["losses"])
     for name, gradient in whole["gradients"].items():
         scale = max(gradient.abs().max().item(), 1e-6)
         torch.testing.assert_close(two["gradients"][name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
-    # Five pictures over two processes: padding to six would count one twice.
+    # Five images over two processes: padding to six would count one twice.
     assert two["scores"] == pytest.approx(whole["scores"], abs=1e-6)
-    # The second process alone loses its loss; it speaks, and both leave.
-    first, second = two["said"]
+    # Only the second process cannot read an image of the validation split: neither waits for the other.
+    assert two["validation"] == ["left with 2", "error: image.jpg: damaged"]
+    # Only the loss of the second process is not finite: it raises, the other exits silently.
+    first, second = two["loss"]
     assert first == "left with 2"
     assert second.startswith("error: the loss is not finite at step 0") and "optim.lr" in second
 
 
-def test_two_processes_stop_are_killed_and_go_on_to_the_same_state(scenes, tmp_path):
+def test_two_processes_stop_are_killed_and_resume_to_the_same_state(scenes, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
 
     def launch(out):
         return begin(TORCHRUN, "train.py", *SETTINGS, "--data.root", scenes, "--out", out)
 
     text = end(launch(whole))
-    assert "| 2 processes" in text and text.count("22 pictures to train on, 5 held out") == 1, "one speaks for both"
+    assert (
+        "| 2 processes, BatchNorm over the images of each" in text
+        and text.count("22 images to train on, 5 in the validation split") == 1
+    ), "printed once"
 
     running = launch(broken)
     wait_for_step(broken, 1, running)
     running.send_signal(signal.SIGTERM)
     text, _ = running.communicate(timeout=300)
-    assert "stopped by SIGTERM; the same command goes on at step" in text and running.returncode != 0
+    assert "stopped by SIGTERM; the same command resumes at step" in text and running.returncode != 0
     assert 0 < load_checkpoint(broken / "last.pt")["progress"]["step"] < 10
 
     running = launch(broken)
     wait_for_step(broken, 6, running)
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate(timeout=60)
-    assert "going on from" in end(launch(broken))
+    assert "resuming from" in end(launch(broken))
     assert_same(load_checkpoint(broken / "last.pt"), load_checkpoint(whole / "last.pt"))
 
 
@@ -101,7 +108,7 @@ def wait_for_step(out, step, running):
     assert running.poll() is None, "ended before it could be stopped"
 
 
-def test_another_number_of_processes_is_refused_to_go_on(scenes, tmp_path):
+def test_another_number_of_processes_is_refused(scenes, tmp_path):
     out = tmp_path / "run"
     arguments = ["train.py", *SETTINGS, "--epochs", "1", "--data.root", scenes, "--out", out]
     end(begin([sys.executable], *arguments))

@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +14,13 @@ from safetensors import safe_open
 import train
 from data.synthetic import write_scenes
 from tests.test_train import SMALL
+from training.network import synchronise_batchnorm
+from training.run import set_up
 from training.settings import TrainConfig
-from training.stop_request import StopRequest
+from training.step import backward
 from training.throughput import norm
 from utils.config import parse
-from utils.distributed import Processes, synchronise_batchnorm
+from utils.distributed import Processes
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +34,11 @@ def scenes(tmp_path_factory):
 def begin(scenes, tmp_path):
     """Sets up a run in this process, with no workers."""
 
-    def set_up(*more):
+    def start(*more):
         arguments = [*SMALL, "--data.root", str(scenes), "--out", str(tmp_path / "run"), "--data.workers", "0", *more]
-        run = train.set_up(parse(TrainConfig, "", arguments), Processes(0, 1, torch.device("cpu")))
-        return replace(run, model=train.callable_model(run))
+        return set_up(parse(TrainConfig, "", arguments), Processes(0, 1, torch.device("cpu")))
 
-    return set_up
+    return start
 
 
 def weights(run):
@@ -53,9 +53,9 @@ def test_clipping_bounds_the_gradient(begin):
 
 
 def test_a_frozen_stem_stays_and_nothing_else_does(begin):
-    run = begin("--freeze_stem", "true", "--epochs", "1")
+    run = begin("--freeze-stem", "true", "--epochs", "1")
     before = weights(run)
-    train.train_one_epoch(run, StopRequest())
+    train.train_epoch(run)
     after = weights(run)
     same = {name for name, value in before.items() if torch.equal(value, after[name])}
     stem = {name for name in before if name.startswith(("encoder.body.conv_stem.", "encoder.body.bn1."))}
@@ -68,19 +68,25 @@ def test_the_polishing_loss_ramps_in(begin):
     polish = []
     for ramp in ("0", "1"):
         run = begin("--loss.ramp", ramp, "--epochs", "4")
-        polish.append(train.backward(run, next(iter(run.loaders.training))).polish.item())
+        polish.append(backward(run, next(iter(run.loaders.training))).polish.item())
     steps = run.loaders.batches.per_epoch * 4
     assert polish[1] == pytest.approx(polish[0] / steps, rel=1e-3), "the first step of all has its share of the weight"
 
 
-def test_sizes_follow_the_stages(begin):
+def test_sizes_follow_the_stages(begin, monkeypatch):
     run = begin("--data.stages", "[{start: 0.0, sizes: [32]}, {start: 0.5, sizes: [48, 64]}]", "--epochs", "4")
-    sizes = []
+    real, seen = train.train_step, []
+
+    def train_step(run, batch):
+        seen[-1].add(batch.image.shape[-1])
+        return real(run, batch)
+
+    monkeypatch.setattr(train, "train_step", train_step)
     for epoch in range(4):
-        run.loaders.batches.sizes = tuple(run.config.data.sizes_at(epoch / 4))
-        run.loaders.batches.set_position(epoch)
-        sizes.append({batch.image.shape[-1] for batch in run.loaders.training})
-    assert sizes[:2] == [{32}, {32}] and sizes[2] | sizes[3] == {48, 64}
+        run.progress.epoch, run.progress.batch = epoch, 0
+        seen.append(set())
+        train.train_epoch(run)
+    assert seen[:2] == [{32}, {32}] and seen[2] | seen[3] == {48, 64}
 
 
 def test_bf16_gives_the_same_loss_to_its_precision(begin):
@@ -94,10 +100,11 @@ def test_bf16_gives_the_same_loss_to_its_precision(begin):
     assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 
-def test_fp16_scales_skips_an_overflow_and_goes_on(begin, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_fp16_scales_and_skips_an_overflow(begin, monkeypatch, optimizer):
     # For users it needs a GPU (utils.device says why); this CPU computes it slowly, but with the same scaler.
-    monkeypatch.setattr(train, "choose_precision", lambda name, device: "fp16")
-    run = begin()
+    monkeypatch.setattr("training.run.choose_precision", lambda name, device: "fp16")
+    run = begin("--optim.name", optimizer)
     batch = next(iter(run.loaders.training))
     run.scaler._scale = run.scaler._growth_tracker = None
     run.scaler._init_scale = 2.0**60  # gradients overflow
@@ -108,10 +115,11 @@ def test_fp16_scales_skips_an_overflow_and_goes_on(begin, monkeypatch):
     assert run.scaler.get_scale() == 2.0**59
     run.scaler.load_state_dict({**run.scaler.state_dict(), "scale": 2.0**8})
     train.train_step(run, batch)
+    assert all(torch.isfinite(value).all() for value in run.network.parameters())
     assert not all(torch.equal(before[name], value) for name, value in run.network.named_parameters())
-    train.save(run)
-    run.lock.close()
-    assert begin().scaler.state_dict() == run.scaler.state_dict()
+    run.session.save()
+    run.session.close()
+    assert begin("--optim.name", optimizer).scaler.state_dict() == run.scaler.state_dict()
 
 
 def test_compiled_gradients_are_the_same(begin, monkeypatch):
@@ -120,8 +128,8 @@ def test_compiled_gradients_are_the_same(begin, monkeypatch):
     gradients = []
     for compiled in ("false", "true"):
         run = begin("--compile", compiled, "--accumulate", "1")
-        run.network.eval()  # BatchNorm over four small pictures would blow rounding up
-        train.backward(run, next(iter(run.loaders.training)))
+        run.network.eval()  # BatchNorm over four small images would blow rounding up
+        backward(run, next(iter(run.loaders.training)))
         gradients.append({name: parameter.grad for name, parameter in run.network.named_parameters()})
         assert "_orig_mod" not in "".join(run.network.state_dict())
     for name, plain in gradients[0].items():
@@ -148,8 +156,10 @@ def test_synchronised_batchnorm_keeps_timms_activations():
 def test_a_frozen_stem_stays_frozen_where_batchnorm_is_synchronised(begin, monkeypatch):
     # As on GPUs, which this machine may not have; the conversion itself needs none.
     on_gpus = Processes(0, 2, torch.device("cuda"))
-    monkeypatch.setattr(train, "synchronise_batchnorm", lambda network, _: synchronise_batchnorm(network, on_gpus))
-    run = begin("--freeze_stem", "true", "--sync_batchnorm", "true")
+    monkeypatch.setattr(
+        "training.network.synchronise_batchnorm", lambda network, _: synchronise_batchnorm(network, on_gpus)
+    )
+    run = begin("--freeze-stem", "true", "--sync-batchnorm", "true")
     network, frozen = run.network, run.frozen
     norms = [module for part in frozen for module in part.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
     assert norms and all(norm in list(network.modules()) for norm in norms)
@@ -161,16 +171,16 @@ def test_a_resumed_run_draws_what_the_stopped_one_would_have(begin):
     draw = lambda: (random.random(), np.random.random(), torch.rand(3).tolist())  # noqa: E731
     draw()
     train.train_step(run, next(iter(run.loaders.training)))
-    train.save(run)
+    run.session.save()
     expected = draw()
-    run.lock.close()
+    run.session.close()
     begin()
     assert draw() == expected
 
 
-def test_without_held_out_pictures_no_score_is_made_up(begin):
+def test_without_a_validation_split_no_score_is_made_up(begin):
     run = begin("--data.held_out", "0", "--epochs", "1")
-    train.train_one_epoch(run, StopRequest())
+    train.train_epoch(run)
     train.finish_epoch(run)
     assert run.progress.best_epoch == 1 and run.progress.best_scores == {}
     with safe_open(run.config.out / "best.safetensors", "pt") as file:
@@ -179,13 +189,13 @@ def test_without_held_out_pictures_no_score_is_made_up(begin):
 
 def test_an_average_is_what_is_validated_and_kept(begin):
     run = begin("--average.decay", "0.99", "--epochs", "1")
-    train.train_one_epoch(run, StopRequest())
+    train.train_epoch(run)
     seen = {}
     own = weights(run)
-    real = train.check
-    train_check = lambda run: (seen.update(weights(run)), real(run))[1]  # noqa: E731
+    real = train.validate_epoch
+    validate = lambda run: (seen.update(weights(run)), real(run))[1]  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "check", train_check)
+        patch.setattr(train, "validate_epoch", validate)
         train.finish_epoch(run)
     assert all(torch.equal(value, seen[name]) for name, value in run.average.weights.items())
     assert all(torch.equal(value, own[name]) for name, value in run.network.state_dict().items())

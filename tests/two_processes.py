@@ -2,46 +2,63 @@
 
     two_processes.py OUT [settings of train.py]
 
-Writes OUT/result.pt (gradients and scores) and OUT/said-RANK.txt: what each process says of a loss that only the last
-one loses.
+Writes OUT/result.pt (gradients and scores), and what each process reports of a validation in which only the last one
+cannot read an image (OUT/validation-RANK.txt) and of a loss that only the last one loses (OUT/loss-RANK.txt).
 """
 
 import sys
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 import train
+from data.errors import DataError
+from training.run import set_up
 from training.settings import TrainConfig
+from training.step import backward
 from training.validation import validate
 from utils.config import parse
 from utils.distributed import join
+from utils.errors import UserError
 
 out = Path(sys.argv[1])
 config = parse(TrainConfig, "", sys.argv[2:])
 processes = join(torch.device("cpu"))
-run = processes.together(lambda: train.set_up(config, processes))
-run = replace(run, model=train.callable_model(run))
+last = processes.rank == processes.world - 1
+run = set_up(config, processes)
 run.network.eval()  # BatchNorm by its statistics: then a batch is the sum of its parts
 batch = next(iter(run.loaders.training))
-terms = train.backward(run, batch)
+terms = backward(run, batch)
 gradients = {name: parameter.grad.clone() for name, parameter in run.network.named_parameters()}
 losses = torch.stack(terms)
-processes.mean([losses])
+processes.average([losses])
 scores = validate(run.network, run.loaders.validation, processes.device, "fp32", processes)
-pictures = sorted(index for share in processes.gather(batch.index.tolist()) for index in share)
+images = sorted(index for share in processes.gather(batch.index.tolist()) for index in share)
 if processes.first:
-    torch.save({"gradients": gradients, "losses": losses, "scores": scores, "pictures": pictures}, out / "result.pt")
+    torch.save({"gradients": gradients, "losses": losses, "scores": scores, "images": images}, out / "result.pt")
 
-if processes.rank == processes.world - 1:
+
+def report(name: str, work: Callable[[], object]) -> None:
+    try:
+        work()
+        text = "nothing happened"
+    except UserError as error:
+        text = f"error: {error}"
+    except SystemExit as exit:
+        text = f"left with {exit.code}"
+    (out / f"{name}-{processes.rank}.txt").write_text(text)
+
+
+def unreadable():
+    """The validation split, whose first image the last process cannot read."""
+    if last:
+        raise DataError("image.jpg: damaged")
+    yield from run.loaders.validation
+
+
+report("validation", lambda: validate(run.network, unreadable(), processes.device, "fp32", processes))
+if last:
     batch.image.fill_(torch.nan)
-try:
-    train.train_step(run, batch)
-    said = "nothing happened"
-except train.TrainError as error:
-    said = f"error: {error}"
-except SystemExit as left:
-    said = f"left with {left.code}"
-(out / f"said-{processes.rank}.txt").write_text(said)
+report("loss", lambda: train.train_step(run, batch))
 processes.leave()

@@ -5,6 +5,7 @@ python -m training.curves runs/a runs/b --out both.png  several runs in the same
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,8 +25,8 @@ Curves = dict[str, NDArray[np.float64]]
 
 PANELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "loss": ("loss, its terms weighted", ("loss/total", "loss/bce", "loss/iou", "loss/polish")),
-    "scores": ("held-out part: F", ("validation/wfm", "validation/maxf")),
-    "error": ("held-out part: MAE", ("validation/mae",)),
+    "scores": ("validation split: F", ("validation/wfm", "validation/maxf")),
+    "error": ("validation split: MAE", ("validation/mae",)),
     "rates": ("learning rate", ("rate/rest", "rate/encoder")),
     "norms": ("norm of gradient and update", ("train/gradient_norm", "train/update_norm")),
     "speed": ("images/s", ("train/images_per_s",)),
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_curves(run: Path) -> Curves:
-    """All numbers of a run's log, each by its steps; of a step that was logged twice the later entry counts.
+    """All numbers of a run's log, each by its steps, NaN where one was not finite; of two entries the later counts.
 
     Raises:
         LogError: there is no log.
@@ -57,7 +58,8 @@ def read_curves(run: Path) -> Curves:
     points: dict[str, dict[int, float]] = {}
     for record in read_log(run):
         for name in record.keys() - {"step", "time"}:
-            points.setdefault(name, {})[record["step"]] = float(record[name])
+            value = math.nan if record[name] is None else float(record[name])
+            points.setdefault(name, {})[record["step"]] = value
     return {name: np.array(sorted(values.items())) for name, values in points.items()}
 
 
@@ -94,12 +96,19 @@ def fill(panel: Axes, runs: Mapping[str, Curves], names: Sequence[str]) -> None:
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the points before each, itself included: a twentieth of the curve, `SMOOTHED` at most."""
+    """Mean over the finite points before each, itself included: a twentieth of the curve, `SMOOTHED` at most.
+
+    Shapes:
+        values: (N,); returns the same, NaN where no point of the window is finite.
+    """
     width = min(SMOOTHED, max(1, len(values) // 20))
-    sums = np.cumsum(np.concatenate([[0.0], values]))  # (N + 1,)
+    finite = np.isfinite(values)
+    sums = np.cumsum(np.concatenate([[0.0], np.where(finite, values, 0.0)]))  # (N + 1,)
+    counts = np.cumsum(np.concatenate([[0], finite]))
     ends = np.arange(1, len(values) + 1)
     begins = np.maximum(ends - width, 0)
-    return (sums[ends] - sums[begins]) / (ends - begins)
+    number = counts[ends] - counts[begins]
+    return np.where(number > 0, (sums[ends] - sums[begins]) / np.maximum(number, 1), np.nan)
 
 
 if __name__ == "__main__":

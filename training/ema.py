@@ -35,11 +35,11 @@ class Average:
         self.steps += 1
         keep = min(self.config.decay, (1 + self.steps) / (self.config.warmup + self.steps))
         now = network.state_dict()
-        for name, average in self.weights.items():
-            if average.is_floating_point():
-                average.lerp_(now[name], 1 - keep)
-            else:  # BatchNorm counts its batches: a number that has no average
-                average.copy_(now[name])
+        averaged = [name for name, average in self.weights.items() if average.is_floating_point()]
+        # average + (now - average) * (1 - keep), for all tensors in one call.
+        torch._foreach_lerp_([self.weights[name] for name in averaged], [now[name] for name in averaged], 1 - keep)
+        for name in self.weights.keys() - set(averaged):  # BatchNorm counts its batches, which has no average
+            self.weights[name].copy_(now[name])
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
@@ -52,12 +52,12 @@ class Average:
             network.load_state_dict(own)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on to the bit."""
+        """What `load_state_dict` needs to resume to the bit."""
         return {"steps": self.steps, "weights": self.weights}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
         """Puts a saved average over this one."""
-        self.steps = int(state["steps"])
-        saved: Mapping[str, Tensor] = state["weights"]
+        self.steps = int(state_dict["steps"])
+        saved: Mapping[str, Tensor] = state_dict["weights"]
         for name, value in self.weights.items():
             value.copy_(saved[name])

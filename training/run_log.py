@@ -1,6 +1,7 @@
-"""What a run says of itself: TensorBoard for looking, JSON lines for reading back."""
+"""The log of a run: TensorBoard for looking, JSON lines for reading back."""
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,83 +23,121 @@ class LogError(UserError):
 
 
 class RunLog:
-    """Writes scalars and pictures of a run into its folder.
+    """Writes scalars and images of a run into its folder.
+
+    Its state is the number of lines: a run that resumes drops what was logged after its checkpoint, since that will be
+    computed and logged again.
 
     Args:
         folder: `folder/tensorboard` gets event files, `folder/log.jsonl` a line an entry; None writes nothing, for
-            processes that leave it to the first one.
-        step: where a resumed run goes on; what either holds beyond it is dropped, since it will come again.
+            processes other than the first.
 
     Raises:
         LogError: if a file of the log can't be written, at any of the calls.
     """
 
-    def __init__(self, folder: Path | None, step: int = 0) -> None:
-        self._board, self._lines = None, None
-        if folder is None:
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._board: SummaryWriter | None = None
+        self._kept: int | None = None
+        self._count = 0
+
+    def open(self, step: int = 0) -> None:
+        """Opens both files; call it once, after the run's state is restored.
+
+        Args:
+            step: of the run; entries of later steps are dropped, and of those at it what came after the checkpoint.
+        """
+        if self._folder is None:
             return
-        self._path = folder / LINES
+        self._path = self._folder / LINES
         if self._path.is_file():
-            kept = [record for record in read_log(folder) if record["step"] <= step]
-            replace_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
-        with _told(folder / "tensorboard"):
-            self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
-        with _told(self._path):
+            kept = [record for record in read_log(self._folder)[: self._kept] if record["step"] <= step]
+            self._count = len(kept)
+            replace_text(self._path, "".join(_line(record) for record in kept))
+        with _at(self._folder / "tensorboard"):
+            self._board = SummaryWriter(self._folder / "tensorboard", purge_step=step + 1)
+        with _at(self._path):
             self._lines = self._path.open("a", encoding="utf-8")
 
+    def state_dict(self) -> dict[str, Any]:
+        """Number of entries in `log.jsonl`."""
+        return {"entries": self._count}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        """The number of entries that `open` will keep; None where it was not saved."""
+        self._kept = state_dict["entries"]
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Logs named numbers of one step."""
+        """Logs named numbers of one step; one that is not finite becomes null in `log.jsonl`."""
         if self._board is None:
             return
-        with _told(self._path.with_name("tensorboard")):
+        with _at(self._path.with_name("tensorboard")):
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
-        self._line({"step": step, "time": round(time.time(), 1), **values})
+        with _at(self._path):
+            self._lines.write(_line({"step": step, "time": round(time.time(), 1), **values}))
+            self._lines.flush()
+        self._count += 1
 
-    def pictures(self, step: int, name: str, images: Tensor) -> None:
-        """Logs pictures: (B, 3 or 1, H, W) in [0, 1]."""
+    def images(self, step: int, name: str, images: Tensor) -> None:
+        """Logs images: (B, 3 or 1, H, W) in [0, 1]."""
         if self._board is not None:
-            with _told(self._path.with_name("tensorboard")):
+            with _at(self._path.with_name("tensorboard")):
                 self._board.add_images(name, images, step)
 
     def close(self) -> None:
         """Flushes and closes both files."""
-        for file in (self._board, self._lines):
-            if file is not None:
-                with _told(self._path):
-                    file.close()
+        if self._board is not None:
+            with _at(self._path):
+                self._board.close()
+                self._lines.close()
 
-    def _line(self, record: Mapping[str, Any]) -> None:
-        assert self._lines is not None
-        with _told(self._path):
-            self._lines.write(json.dumps(record) + "\n")
-            self._lines.flush()
+
+def _line(record: Mapping[str, Any]) -> str:
+    """An entry as a line of JSON, which has no infinity and no NaN."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }  # fmt: skip
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Inside, an error of the system is one of the log at this place."""
+def _at(path: Path) -> Iterator[None]:
+    """Inside, an error of the system is a `LogError` that names the path."""
     try:
         yield
     except OSError as error:
-        raise LogError(f"{path}: can't be written ({error.strerror}). Free space there, then go on.") from None
+        raise LogError(f"{path}: can't be written ({error.strerror}). Free space there, then resume.") from None
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Entries of a run's `log.jsonl`, each with `step`, `time` and its numbers.
+    """Entries of a run's `log.jsonl`, each with `step`, `time` and its numbers, None for one that was not finite.
 
-    A last line that a killed run left half-written is dropped.
+    A line that is no entry, such as the last one of a killed run, is dropped.
 
     Raises:
-        LogError: there is no log.
+        LogError: there is no log, or it can't be read.
     """
     path = folder / LINES
-    if not path.is_file():
-        raise LogError(f"{path}: no such log. Give the folder that train.py wrote (--out).")
-    entries: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(renamed(json.loads(line)))
-        except json.JSONDecodeError:
-            continue
-    return entries
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        raise LogError(f"{path}: no such log. Give the folder that train.py wrote (--out).") from None
+    except OSError as error:
+        raise LogError(f"{path}: can't be read ({error.strerror}).") from None
+    return [entry for entry in map(_entry, lines) if entry is not None]
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """One entry; None if the line holds none. An earlier version wrote `Infinity` and `NaN`."""
+    try:
+        record = json.loads(line, parse_constant=lambda _: None)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        return None
+    record = renamed(record)
+    numbers = (value for name, value in record.items() if name not in ("step", "time"))
+    return record if all(value is None or isinstance(value, int | float) for value in numbers) else None

@@ -1,26 +1,20 @@
 """Settings of a training run, without PyTorch, so that `train.py --help` is quick."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from data.settings import DataConfig
 from net.settings import LossConfig, NetworkConfig
 from utils.errors import UserError
-from utils.settings import DeviceName, Precision
+from utils.settings import Count, DeviceName, Limit, NotNegative, Precision, Seed, check_limits
 
 
 class TrainError(UserError):
     """A run that cannot start or cannot continue."""
 
 
-class OptimError(UserError):
-    """Optimizer settings that can't work."""
-
-
-class AverageError(UserError):
-    """Settings of the weight average that can't work."""
+Rate = Annotated[float, Limit(above=0, most=1e32)]
 
 
 @dataclass(frozen=True)
@@ -41,22 +35,17 @@ class OptimConfig:
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.05
-    encoder_lr: float = 0.005
-    weight_decay: float = 5e-4
+    lr: Rate = 0.05
+    encoder_lr: Rate = 0.005
+    weight_decay: NotNegative = 5e-4
     decay_vectors: bool = True
-    momentum: float = 0.9
+    momentum: Annotated[float, Limit(0, below=1)] = 0.9
     schedule: Literal["triangular", "cosine"] = "triangular"
-    warmup: float = 0.05
-    clip: float = 0.0
+    warmup: Annotated[float, Limit(0, below=1)] = 0.05
+    clip: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("lr", "encoder_lr"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise OptimError(f"optim.{name}: {getattr(self, name)}, expected a finite rate above 0.")
-        for name, top in (("weight_decay", math.inf), ("momentum", 1), ("warmup", 1), ("clip", math.inf)):
-            if not 0 <= getattr(self, name) < top:
-                raise OptimError(f"optim.{name}: {getattr(self, name)}, expected 0 or more and less than {top}.")
+        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -69,18 +58,18 @@ class AverageConfig:
         warmup: the decay of step t is at most (1 + t) / (warmup + t); 10 as in TensorFlow, 1 is no warm-up.
     """
 
-    decay: float = 0.0
-    warmup: float = 10.0
+    decay: Annotated[float, Limit(0, below=1)] = 0.0
+    warmup: Annotated[float, Limit(1, 1e9)] = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise AverageError(f"average.decay: {self.decay}, expected 0 (off) or more and less than 1, such as .999.")
-        if not 1 <= self.warmup < math.inf:
-            raise AverageError(f"average.warmup: {self.warmup}, expected 1 (no warm-up) or more, such as 10.")
+        check_limits(self)
 
 
-FREE = frozenset({"out", "operations", "plugins", "save_every", "log_every", "data.workers", "data.root", "device"})
-"""Settings that may change when a run resumes, since they have no effect on its weights."""
+FREE = frozenset({
+    "out", "operations", "plugins", "save_every", "save_minutes", "log_every", "data.workers", "data.root", "device",
+    "precision",
+})  # fmt: skip
+"""Settings that may change when a run resumes. Device, precision and the plugins' code are compared as facts."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,9 @@ class TrainConfig:
         device: auto, cpu, cuda or mps.
         precision: auto takes bf16 where the hardware has it.
         log_every: steps between lines of the log.
-        save_every: steps between checkpoints; one is written after every epoch as well.
+        save_every: steps between checkpoints; one is written at the end of every epoch as well.
+        save_minutes: minutes between checkpoints, where that comes first; 0 counts steps only.
+        deterministic: repeat to the bit on CUDA as well; slower there, no effect on a CPU, which always does.
         out: folder of the run; with several machines one that all of them see.
     """
 
@@ -118,19 +109,19 @@ class TrainConfig:
     average: AverageConfig = field(default_factory=AverageConfig)
     encoder_weights: str = "imagenet"
     freeze_stem: bool = False
-    epochs: int = 48
-    batch: int = 32
-    accumulate: int = 1
+    epochs: Count = 48
+    batch: Count = 32
+    accumulate: Count = 1
     sync_batchnorm: bool = False
     compile: bool = False
-    seed: int = 0
+    seed: Seed = 0
     device: DeviceName = "auto"
     precision: Precision = "auto"
-    log_every: int = 20
-    save_every: int = 200
+    log_every: Count = 20
+    save_every: Count = 200
+    save_minutes: NotNegative = 15.0
+    deterministic: bool = False
     out: Path = Path("runs/train")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise TrainError(f"{name}: {getattr(self, name)}, expected 1 or more.")
+        check_limits(self)

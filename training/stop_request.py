@@ -1,14 +1,14 @@
-"""SIGTERM and Ctrl-C as a request that the loop answers between two batches, so that what is saved is whole."""
+"""SIGTERM and Ctrl-C as a request that the loop answers between two steps, so that what is saved is whole."""
 
 import signal
 from types import FrameType
 
 
 class StopRequest:
-    """Remembers that SIGTERM or SIGINT came; from its making on neither ends the process, but a second Ctrl-C does.
+    """Notes SIGTERM and SIGINT. From its creation on, only a second Ctrl-C ends the process.
 
     Attributes:
-        requested: name of the signal, empty as long as none came.
+        requested: name of the signal, empty until one comes.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""How fast a run goes and what it needs: images a second, peak memory, size of the steps."""
+"""Throughput of a run, its peak memory, and the size of its steps."""
 
-import resource
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -10,43 +10,47 @@ import torch
 from torch import Tensor, nn
 
 
-class Pace:
-    """Images a second since the last reading, and the time since the beginning."""
+class Throughput:
+    """Images a second since the last reading, and the seconds since the start."""
 
     def __init__(self) -> None:
-        self._begin = self._since = time.perf_counter()
+        self._start = self._since = time.perf_counter()
         self._images = 0
 
     def count(self, images: int) -> None:
-        """Adds images that are done."""
+        """Counts images that were trained on."""
         self._images += images
 
     def read(self) -> float:
-        """Images a second since the last call, or since the beginning."""
+        """Images a second since the last call, or since the start."""
         now = time.perf_counter()
         speed = self._images / max(now - self._since, 1e-9)
         self._since, self._images = now, 0
         return speed
 
     def total(self) -> float:
-        """Seconds since the beginning."""
-        return time.perf_counter() - self._begin
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory that this process had so far, in MiB: of the GPU on CUDA, else resident in main memory."""
+    """Peak memory of this process in MiB: of the GPU on CUDA, else resident in main memory; NaN on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     if status.is_file():  # Linux: there ru_maxrss begins at what the process that started this one had
         (line,) = (line for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 2**10
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class UpdateNorm:
-    """How far one step of the optimizer moves the weights. Copies them, hence not for every step.
+    """Size of one step of the optimizer. It copies all weights, so it is not measured at every step.
 
     Args:
         parameters: before the step.
@@ -57,7 +61,7 @@ class UpdateNorm:
         self._before = [parameter.detach().clone() for parameter in self._parameters]
 
     def __call__(self) -> float:
-        """Euclidean norm of what was added to all of them since."""
+        """Euclidean norm of the change of all parameters since."""
         return norm([now.detach() - then for now, then in zip(self._parameters, self._before, strict=True)])
 
 
@@ -67,7 +71,7 @@ def norm(tensors: Sequence[Tensor]) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `4 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Seconds in words: `4 s`, `3 min 20 s`, `2 h 5 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

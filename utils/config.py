@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -241,8 +241,16 @@ def _build(kind: type[Config], values: Namespace) -> Config:
     for each in fields(kind):  # pyright: ignore[reportArgumentType]
         hint, value = hints[each.name], values[each.name]
         with in_group(each.name):
-            parts[each.name] = _build(hint, value) if is_dataclass(hint) else value
+            parts[each.name] = _value(hint, value)
     return kind(**parts)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """A dataclass, or a list of them, from what the parser holds in its place."""
+    if isinstance(value, list):
+        (item, *_) = get_args(hint) or (Any,)
+        return [_value(item, each) for each in value]
+    return _build(hint, value) if is_dataclass(hint) and isinstance(value, Namespace) else value
 
 
 def _values(words: Sequence[str]) -> list[str]:

@@ -1,19 +1,19 @@
-"""One process or many, started by torchrun: who am I, do we agree, and the same network on all of us.
+"""One process or many, started by torchrun: ranks, agreement on errors, and averaged gradients.
 
     torchrun --nproc-per-node 4 train.py --config configs/resnet50.yaml --data.root DUTS-TR
 
-Every call that talks to the others must be made by all of them, in the same order; with one process none of them costs
+Every call that communicates must be made by all processes, in the same order; with one process none of them costs
 anything. Flags and Python objects go through gloo, gradients on GPUs through NCCL.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TypeVar
 
 import torch
-from timm.layers.norm_act import convert_sync_batchnorm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,7 +31,7 @@ class Processes:
     """The processes of a run.
 
     Attributes:
-        rank: number of this one, from 0; rank 0 alone writes.
+        rank: number of this one, from 0; only rank 0 writes files.
         world: how many there are.
         device: where this one computes.
     """
@@ -42,11 +42,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this is rank 0, the process that prints and writes files."""
         return self.rank == 0
 
-    def say(self, text: str) -> None:
-        """Prints once, whatever the number of processes."""
+    def print_once(self, text: str) -> None:
+        """Prints in the first process only."""
         if self.first:
             print(text, flush=True)
 
@@ -59,14 +59,14 @@ class Processes:
         return tuple(bool(count) for count in counts.tolist())
 
     def gather(self, item: Item) -> list[Item]:
-        """What every process gave, by rank."""
+        """The items of all processes, by rank."""
         if self.world == 1:
             return [item]
         items: list[Item] = [item] * self.world
         distributed.all_gather_object(items, item)
         return items
 
-    def mean(self, tensors: Sequence[torch.Tensor]) -> None:
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Averages each tensor over the processes, in place."""
         if self.world > 1:
             for tensor in tensors:
@@ -74,54 +74,56 @@ class Processes:
                 tensor.div_(self.world)
 
     def agree(self, error: UserError | None) -> None:
-        """Leaves if any process has an error: the first of those raises its own, the others exit without a word."""
-        (failed,) = self.any(error is not None)
-        if not failed:
+        """Ends all processes if one has an error: the first failing rank raises its own, the others exit silently.
+
+        Raises:
+            UserError: `error`, in the first process that has one.
+            SystemExit: with code 2, in all others.
+        """
+        if not self.any(error is not None)[0]:
             return
-        speaker = self.gather(error is not None).index(True)
-        if error is not None and self.rank == speaker:
+        failing = self.gather(error is not None).index(True)
+        if error is not None and self.rank == failing:
             raise error
         raise SystemExit(2)
 
-    def together(self, work: Callable[[], Item]) -> Item:
-        """Does the work in every process; an error in one of them ends all, see `agree`."""
-        result, error = None, None
-        try:
-            result = work()
-        except UserError as caught:
-            error = caught
-        self.agree(error)
-        return result  # pyright: ignore[reportReturnType]  # None only if Item is
+    def agreeing(self) -> "Agreement":
+        """A block of code after which the processes agree: a `UserError` in one of them ends all, see `agree`.
 
-    def first_before_others(self, work: Callable[[], Item]) -> Item:
-        """Does the work in the first process, then in the others, which find what it left on the disk."""
-        if self.world == 1:
-            return work()
-        made = self.together(lambda: work() if self.first else None)
-        rest = self.together(lambda: None if self.first else work())
-        return made if self.first else rest  # pyright: ignore[reportReturnType]
+        The block itself must not communicate: a process that fails in it would leave the others waiting.
+        """
+        return Agreement(self)
 
-    def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Items as they come, as long as no process fails to get its next one, see `agree`."""
+    def first_before_others(self) -> "Agreement":
+        """As `agreeing`, but rank 0 runs the block first; the others then find what it left on the disk."""
+        return Agreement(self, first_alone=True)
+
+    def lockstep(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Items as they come; all processes end if one of them cannot get its next one.
+
+        Args:
+            items: equally many in every process.
+        """
         iterator = iter(items)
         while True:
-            found = self.together(lambda: list(_take_one(iterator)))
+            with self.agreeing():
+                found = list(_take_one(iterator))
             if not found:
                 return
             yield found[0]
 
-    def wrap(self, network: nn.Module) -> nn.Module:
+    def data_parallel(self, network: nn.Module) -> nn.Module:
         """The network with gradients averaged over the processes in `backward`; with one process itself."""
         if self.world == 1:
             return network
         return DistributedDataParallel(network, [self.device] if self.device.type == "cuda" else None)
 
-    def apart(self, model: nn.Module, alone: bool) -> AbstractContextManager[object]:
-        """While `alone`, gradients of a wrapped model add up in each process and are not averaged yet."""
-        return model.no_sync() if alone and isinstance(model, DistributedDataParallel) else nullcontext()
+    def accumulating(self, model: nn.Module, more: bool) -> AbstractContextManager[object]:
+        """Inside, while `more` parts of the step follow, gradients are summed locally and not averaged yet."""
+        return model.no_sync() if more and isinstance(model, DistributedDataParallel) else nullcontext()
 
-    def share_buffers(self, network: nn.Module) -> None:
-        """Gives every process the BatchNorm statistics of the first one, so that all evaluate the same network."""
+    def broadcast_buffers(self, network: nn.Module) -> None:
+        """Copies the BatchNorm statistics of rank 0 to all processes, so that all evaluate the same network."""
         if self.world > 1:
             for buffer in network.buffers():
                 distributed.broadcast(buffer, 0)
@@ -132,8 +134,33 @@ class Processes:
             distributed.destroy_process_group()
 
 
+class Agreement:
+    """The block of `Processes.agreeing` and of `Processes.first_before_others`.
+
+    Args:
+        processes: those that agree when the block ends.
+        first_alone: whether rank 0 runs the block before the others.
+    """
+
+    def __init__(self, processes: Processes, first_alone: bool = False) -> None:
+        self._processes, self._first_alone = processes, first_alone
+
+    def __enter__(self) -> None:
+        if self._first_alone and not self._processes.first:
+            self._processes.agree(None)  # waits for rank 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, UserError):
+            return  # a fault of the program: its traceback is shown, and torchrun ends the other processes
+        self._processes.agree(error)
+        if self._first_alone and self._processes.first:
+            self._processes.agree(None)  # waits for the others
+
+
 def join(device: torch.device) -> Processes:
-    """Joins the processes that torchrun started, or stands alone where it did not.
+    """Joins the processes that torchrun started; without torchrun there is one.
 
     Args:
         device: of the kind to compute on; of several GPUs each process of a machine takes its own.
@@ -158,21 +185,6 @@ def join(device: torch.device) -> Processes:
         return Processes(0, 1, device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Processes(distributed.get_rank(), world, device)
-
-
-def synchronise_batchnorm(network: nn.Module, processes: Processes) -> nn.Module:
-    """BatchNorm over the pictures of all processes instead of each one's own; nothing changes with one process.
-
-    Raises:
-        DistributedError: on a device other than CUDA, which PyTorch's SyncBatchNorm needs.
-    """
-    if processes.device.type != "cuda":
-        raise DistributedError(
-            f"sync_batchnorm: PyTorch's SyncBatchNorm computes on cuda alone, this run is on {processes.device.type}. "
-            f"Set sync_batchnorm to false, or train on GPUs."
-        )
-    # timm's, since PyTorch's would drop the activations that timm's BatchNorms carry.
-    return convert_sync_batchnorm(network) if processes.world > 1 else network
 
 
 def _take_one(iterator: Iterator[Item]) -> Iterator[Item]:

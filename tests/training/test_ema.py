@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from training.ema import Average
-from training.settings import AverageConfig, AverageError
+from training.settings import AverageConfig
+from utils.settings import SettingError
 
 
 def network(value):
@@ -53,7 +54,7 @@ def test_applied_puts_the_networks_own_weights_back():
     assert all(torch.equal(value, before[name]) for name, value in layers.state_dict().items())
 
 
-def test_it_goes_on_to_the_bit():
+def test_it_resumes_to_the_bit():
     layers = network(1.0)
     one = Average(layers, AverageConfig(decay=0.99))
     nn.init.normal_(layers[0].weight)
@@ -65,8 +66,23 @@ def test_it_goes_on_to_the_bit():
     assert all(torch.equal(value, two.weights[name]) for name, value in one.weights.items())
 
 
+def test_all_tensors_at_once_give_the_bits_of_one_by_one():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 37, 3), nn.BatchNorm2d(37), nn.Linear(37, 1001))
+    average = Average(layers, AverageConfig(decay=0.97))
+    expected = {name: value.clone() for name, value in average.weights.items()}
+    for step in range(1, 30):
+        for value in layers.state_dict().values():
+            value.copy_(torch.randn(value.shape) * step if value.is_floating_point() else torch.tensor(step))
+        average.update(layers)
+        keep = min(0.97, (1 + step) / (10 + step))
+        for name, value in layers.state_dict().items():
+            expected[name] = expected[name].lerp(value, 1 - keep) if value.is_floating_point() else value.clone()
+    assert all(torch.equal(value, expected[name]) for name, value in average.weights.items())
+
+
 @pytest.mark.parametrize("settings", [{"decay": 1.0}, {"decay": -0.1}, {"warmup": 0.5}])
 def test_bad_settings(settings):
     (name,) = settings
-    with pytest.raises(AverageError, match=f"average.{name}: "):
+    with pytest.raises(SettingError, match=f"{name}: "):
         AverageConfig(**settings)

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from net.auto_msfnet import build_network
 from net.settings import NetworkConfig
-from training.optim import build_optimizer, rate_factor
-from training.settings import OptimConfig, OptimError
+from training.optim import build_optimizer, rate_factor, set_learning_rates
+from training.progress import Progress
+from training.settings import OptimConfig
+from utils.settings import SettingError
 
 
 def test_triangular_is_f3nets_formula():
@@ -60,5 +62,52 @@ def test_frozen_parameters_are_left_out():
 @pytest.mark.parametrize("settings", [{"lr": 0}, {"encoder_lr": -1}, {"momentum": 1.0}, {"warmup": 1.5}, {"clip": -1}])
 def test_bad_settings(settings):
     (name,) = settings
-    with pytest.raises(OptimError, match=f"optim.{name}: "):
+    with pytest.raises(SettingError, match=f"{name}: "):
         OptimConfig(**settings)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_first_step_that_the_scaler_skips_leaves_no_uninitialised_state(name, monkeypatch):
+    """The fused kernel allocates a momentum without setting it; memory that held NaN must not reach the weights."""
+    empty = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *given, **more: empty(*given, **more).fill_(torch.nan))
+    torch.manual_seed(0)
+    layer, twin = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    twin.load_state_dict(layer.state_dict())
+    config = OptimConfig(name=name, lr=0.1)
+    optimizer, reference = build_optimizer(layer, config), build_optimizer(twin, config)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for factor in (torch.inf, 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale((layer(torch.ones(2, 4)) ** 2).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    for _ in range(2):  # the same two steps that were not skipped
+        reference.zero_grad()
+        (twin(torch.ones(2, 4)) ** 2).sum().backward()
+        reference.step()
+    assert all(torch.isfinite(weight).all() for weight in layer.parameters())
+    torch.testing.assert_close(layer.weight, twin.weight)
+
+
+def test_a_momentum_of_zero_changes_no_bit_of_sgd():
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(33, 17), torch.nn.Linear(33, 17)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = build_optimizer(ours, OptimConfig(lr=0.05))
+    plain = torch.optim.SGD(theirs.parameters(), 0.05, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
+    for _ in range(3):
+        images = torch.randn(5, 33)
+        for layer, moves in ((ours, optimizer), (theirs, plain)):
+            moves.zero_grad()
+            layer(images).square().sum().backward()
+            moves.step()
+    assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+
+
+def test_learning_rates_are_set_from_the_position():
+    layer = torch.nn.Linear(2, 1)
+    config = OptimConfig(schedule="cosine", warmup=0.5, lr=0.2)
+    optimizer = build_optimizer(layer, config)
+    factor = set_learning_rates(optimizer, config, Progress(epoch=0, batch=1), batches=4, epochs=2)
+    assert factor == pytest.approx(0.5) and {group["lr"] for group in optimizer.param_groups} == {0.1}

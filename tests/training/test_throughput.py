@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import throughput as pace
-from training.throughput import Pace, UpdateNorm, duration, peak_memory
+from training import throughput
+from training.throughput import Throughput, UpdateNorm, duration, peak_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_images_a_second(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
-    counter = Pace()
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now[0])
+    counter = Throughput()
     counter.count(30)
     now[0] += 10
     assert counter.read() == pytest.approx(3)

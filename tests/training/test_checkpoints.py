@@ -1,21 +1,11 @@
-"""The newest whole checkpoint wins; random states come back; what may not change is named."""
+"""The newest whole checkpoint wins."""
 
-import random
-
-import numpy as np
 import pytest
 import torch
 
-from training.state import (
-    StateError,
-    check_same,
-    load_newest,
-    random_state,
-    save_newest,
-    seed_everything,
-    set_random_state,
-)
-from utils.checkpoint import CheckpointError
+from training.checkpoints import load_newest, rehearse, save_newest
+from utils.checkpoint import CheckpointError, save_checkpoint
+from utils.files import WriteError
 
 
 def write(folder, *steps):
@@ -51,7 +41,7 @@ def test_a_broken_one_falls_back_with_a_line(tmp_path, damage):
     said = []
     state, found = load_newest(tmp_path, said.append)
     assert state["step"] == 1 and found.name == "previous.pt"
-    assert said == [f"{path} is broken and passed over"]
+    assert said == [f"{path} is broken and skipped"]
 
 
 def test_a_save_cut_off_between_its_two_renames_falls_back(tmp_path):
@@ -68,17 +58,9 @@ def test_none_whole_is_an_error(tmp_path):
         load_newest(tmp_path)
 
 
-def test_random_states_come_back(tmp_path):
-    seed_everything(3)
-    save_newest(tmp_path, {"random": random_state()})
-    drawn = [random.random(), np.random.rand(), torch.rand(1).item()]
-    seed_everything(4)
-    set_random_state(load_newest(tmp_path)[0]["random"])
-    assert [random.random(), np.random.rand(), torch.rand(1).item()] == drawn
-
-
-def test_what_changed_is_named():
-    before = {"a": {"b": 1, "c": [1, 2]}, "out": "x"}
-    check_same(before, {"a": {"b": 1, "c": [1, 2]}, "out": "y"}, frozenset({"out"}))
-    with pytest.raises(StateError, match=r"^a.c: the run in --out was started with \[1, 2\], now it is \[1, 3\]"):
-        check_same(before, {"a": {"b": 1, "c": [1, 3]}, "out": "x"})
+def test_a_rehearsal_leaves_nothing_and_names_the_real_file(tmp_path):
+    rehearse(tmp_path / "last.pt", lambda trial: save_checkpoint(trial, {"step": 1}))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"file/last.pt: can't be written \(File exists\)"):
+        rehearse(tmp_path / "file" / "last.pt", lambda trial: save_checkpoint(trial, {"step": 1}))

@@ -1,0 +1,230 @@
+"""Search: everything that the loop of search.py works with, and how it is set up."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from data.datasets import Batch
+from nas.halves import Halves, build_halves
+from nas.latency import load_prices
+from nas.settings import SearchConfig, SearchError, as_stored_now
+from nas.watch import EpochRecord
+from net.architect import Architect, only
+from net.cost import ExpectedCost, edge_sides, multiply_accumulates
+from net.cpu_kernels import accelerate
+from net.losses import saliency_loss
+from net.mixture import check_space
+from net.supernet import SuperNet, build_supernet
+from training.checkpoints import StateError
+from training.compatibility import contents
+from training.optim import build_optimizer
+from training.progress import Progress
+from training.random_state import seed_everything
+from training.run_log import RunLog
+from training.session import Format, Session
+from utils.config import to_plain
+from utils.device import autocast, banner, choose_precision
+from utils.distributed import Processes
+from utils.files import replace_text
+from utils.settings import in_group
+
+FORMAT, LAYOUT = "auto-msfnet-search/3", 3
+FREE = frozenset({
+    "out", "operations", "plugins", "save_every", "save_minutes", "data.workers", "data.root", "device", "precision",
+    "watch",
+})  # fmt: skip
+OutputWeights = tuple[float, float, float]  # of P1, P2, P3
+
+
+@dataclass
+class SearchProgress(Progress):
+    """Position of a search, the sums of both losses of the epoch so far, and whether a collapse ended it."""
+
+    weight_loss: float = 0.0
+    alpha_loss: float = 0.0
+    stopped: bool = False
+
+
+class History(list[EpochRecord]):
+    """Records of all epochs, as a part of the checkpoint."""
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The records as plain values."""
+        return [record.to_plain() for record in self]
+
+    def load_state_dict(self, state_dict: Sequence[dict[str, Any]], /) -> None:
+        """Replaces the records."""
+        self[:] = [EpochRecord.from_plain(record) for record in state_dict]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The parts of a search.
+
+    Attributes:
+        network: the supernet itself.
+        trained: the supernet as the step of the weights calls it: gradients averaged over the processes.
+        optimizer: of the weights; that of the alphas is the architect's.
+        macs: expected multiply-accumulates of the supernet.
+    """
+
+    config: SearchConfig
+    processes: Processes
+    session: Session
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    network: SuperNet
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    architect: Architect[Batch]
+    macs: ExpectedCost
+    halves: Halves
+    progress: SearchProgress
+    history: History
+    log: RunLog
+
+    def loss(self, batch: Batch, network: nn.Module | None = None, outputs: OutputWeights | None = None) -> Tensor:
+        """Loss on a batch that is on its device, at the present position of the search (for `loss.ramp`).
+
+        Args:
+            batch: image (B, 3, S, S), mask (B, 1, S, S).
+            network: the supernet or its wrapper.
+            outputs: weights of P1, P2, P3 instead of `loss.outputs`.
+
+        Returns:
+            A scalar.
+        """
+        with autocast(batch.image.device, self.precision):
+            logits = (network or self.network)(batch.image)
+        settings = self.config.loss if outputs is None else replace(self.config.loss, outputs=outputs)
+        done = self.progress.share(self.halves.steps, self.config.epochs)
+        return saliency_loss(logits, batch.mask, settings, done).total
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch where the supernet computes, images channels last."""
+        device = self.processes.device
+        image = batch.image.to(device, non_blocking=True, memory_format=torch.channels_last)  # (B, 3, S, S)
+        return Batch(image, batch.mask.to(device, non_blocking=True), batch.index)
+
+
+def upgrade(settings: dict[str, Any], state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Brings a checkpoint of format 2 to format 3.
+
+    Args:
+        settings: plain settings of this call.
+        state: the checkpoint.
+        path: its file, for the error.
+
+    Raises:
+        StateError: for any other format.
+    """
+    if state.get("format") != "auto-msfnet-search/2":
+        raise StateError(
+            f"{path}: format {state.get('format')}; a search resumes from {FORMAT} or format 2. Give another --out to "
+            f"start anew."
+        )
+    found = {"processes": state["world"], "images": state.get("images", state.get("pictures"))}
+    config = as_stored_now(state["config"], settings)
+    return {**state, "format": FORMAT, "layout": LAYOUT, "config": config, "found": found, "log": {"entries": None}}
+
+
+def set_up(config: SearchConfig, processes: Processes) -> Search:
+    """Builds everything in a fixed order: data, seeds, supernet, optimizers; then restores an earlier start's state."""
+    with processes.agreeing():
+        settings = to_plain(config)
+        search_format = Format(FORMAT, LAYOUT, FREE, {}, lambda state, path: upgrade(settings, state, path))
+        session = Session(config, search_format, processes)
+        precision = choose(config, processes.device)
+        with in_group("space"):
+            check_space(config.space.operations, config.space.channels, config.space.partial)
+    with processes.first_before_others():  # the first generates the scenes where there is no dataset
+        halves = build_halves(config, processes.rank, processes.world, processes.device.type == "cuda")
+    with processes.agreeing():
+        seed_everything(config.seed)
+        search = build(config, processes, session, precision, halves)
+        announce(search)
+        session.restore()
+        if processes.first:
+            replace_text(config.out / "config.json", json.dumps(settings, indent=2) + "\n")
+        search.log.open(search.progress.step)
+    session.rehearse()
+    return search
+
+
+def choose(config: SearchConfig, device: torch.device) -> Literal["fp32", "tf32", "bf16"]:
+    """The precision of the search.
+
+    Raises:
+        SearchError: if it is not supported by a search.
+    """
+    precision = choose_precision(config.precision, device)
+    if precision == "fp16":
+        raise SearchError("precision: fp16 would need a scaler for each of the two losses. Use bf16, fp32 or auto.")
+    if config.architect.order == "second":
+        if config.precision not in ("auto", "fp32"):
+            raise SearchError(
+                f"precision: {config.precision} with architect.order second: a finite difference of such gradients is "
+                f"noise. Use fp32 or auto."
+            )
+        return "fp32"
+    return precision
+
+
+def build(
+    config: SearchConfig,
+    processes: Processes,
+    session: Session,
+    precision: Literal["fp32", "tf32", "bf16"],
+    halves: Halves,
+) -> Search:
+    """The supernet, both optimizers, and the session's knowledge of them."""
+    device, frozen_norm = processes.device, config.encoder_weights != "none"
+    fresh = session.saved is None  # a checkpoint has all weights, so the encoder's file is not needed again
+    weights = config.encoder_weights if fresh and frozen_norm else None
+    network = build_supernet(config.space, weights, frozen_norm).to(device)
+    if device.type == "cpu":
+        accelerate(network)
+    with only(network, network.weights()):
+        optimizer = build_optimizer(network, config.optim)
+        trained = processes.data_parallel(network)
+    sides, channels = edge_sides(network, config.data.size), config.space.channels
+    macs = ExpectedCost(network, sides, lambda name, side: multiply_accumulates(name, channels, side))
+    price = load_prices(config.cost, channels, network, sides)
+    cost = None if price is None else ExpectedCost(network, sides, price)
+
+    def training_loss(batch: Batch) -> Tensor:
+        return search.loss(batch)
+
+    def validation_loss(batch: Batch) -> Tensor:
+        return search.loss(batch, outputs=config.architect.outputs)
+
+    architect = Architect(
+        network, optimizer, config.architect, training_loss,
+        None if cost is None else lambda: config.cost.weight * cost(), processes.average, validation_loss,
+    )  # fmt: skip
+    search = Search(
+        config, processes, session, precision, network, trained, optimizer, architect, macs, halves, SearchProgress(),
+        History(), RunLog(config.out if processes.first else None),
+    )  # fmt: skip
+    objects = {
+        "network": network, "optimizer": optimizer, "alpha_optimizer": architect.optimizer, "history": search.history,
+        "log": search.log,
+    }  # fmt: skip
+    facts = {
+        "processes": processes.world, "device": device.type, "precision": precision, "images": halves.images,
+        "plugins": contents(config.plugins),
+    }  # fmt: skip
+    session.attach(objects, search.progress, facts, {})
+    return search
+
+
+def announce(search: Search) -> None:
+    """Prints where and on what the search runs."""
+    processes, counts = search.processes, search.halves.images
+    several = f" | {processes.world} processes, BatchNorm over the images of each" if processes.world > 1 else ""
+    processes.print_once(banner(processes.device, search.precision) + several)
+    processes.print_once(f"{counts['weights']} images for the weights, {counts['alphas']} for the alphas")

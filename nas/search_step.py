@@ -1,0 +1,67 @@
+"""One bilevel step of a search: a step of the alphas, then one of the weights.
+
+Source: DARTS (arXiv 1806.09055), algorithm 1. BatchNorm sees the images of one process: with several processes the
+gradients are the means of those of their shares, each normalised by its own statistics.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import islice, repeat
+
+from torch import Tensor, nn
+
+from data.datasets import Batch
+from nas.search_state import Search
+from nas.settings import SearchError
+from net.architect import only
+from net.settings import alphas_rest
+
+
+def rests(search: Search) -> bool:
+    """Whether the alphas rest in the present epoch."""
+    return alphas_rest(search.config.architect, search.progress.epoch, search.config.epochs)
+
+
+def batches(search: Search) -> Iterator[tuple[Batch, Batch | None]]:
+    """What remains of an epoch: a batch for the weights, and one for the alphas unless they rest."""
+    progress, halves = search.progress, search.halves
+    halves.weight_batches.set_position(progress.epoch, progress.batch)
+    judged = repeat(None) if rests(search) else halves.alphas_from(progress.step)
+    return islice(zip(iter(halves.weights), judged, strict=False), halves.steps - progress.batch)
+
+
+def bilevel_step(search: Search, training: Batch, validation: Batch | None) -> dict[str, float]:
+    """One step of the alphas, unless they rest, then one of the weights; returns what is logged. Communicates.
+
+    Raises:
+        SearchError: if a loss or a norm is not finite.
+    """
+    training, values = search.to_device(training), {}
+    if validation is not None:
+        moved = search.architect.step(training, search.to_device(validation))
+        values = {"loss/alphas": moved.loss.item(), "alphas/cost": moved.cost.item(), "alphas/norm": moved.norm.item()}
+        search.progress.alpha_loss += values["loss/alphas"]
+    loss, norm = weight_step(search, training)
+    values |= {"loss/weights": loss.item(), "weights/norm": norm.item()}
+    wrong, error = [key for key, value in values.items() if not math.isfinite(value)], None
+    if wrong:
+        error = SearchError(
+            f"{wrong[0]} is not finite at step {search.progress.step}; the last checkpoint is in {search.config.out}. "
+            f"Start anew with another --out and a lower optim.lr or architect.lr, with optim.clip, or "
+            f"--precision fp32."
+        )
+    search.processes.agree(error)
+    search.progress.weight_loss += values["loss/weights"]
+    return values
+
+
+def weight_step(search: Search, batch: Batch) -> tuple[Tensor, Tensor]:
+    """One step of the weights; returns the loss and the gradient's norm before clipping."""
+    weights = search.network.weights()
+    with only(search.network, [weight for weight in weights if weight.requires_grad]):
+        loss = search.loss(batch, search.trained)
+        search.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+    norm = nn.utils.clip_grad_norm_(weights, search.config.optim.clip or math.inf)
+    search.optimizer.step()
+    return loss.detach(), norm

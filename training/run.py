@@ -1,0 +1,166 @@
+"""Run: everything that the loop of train.py works with, and how it is set up."""
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from data.loaders import Loaders, build_loaders
+from evaluation.measures import renamed
+from inference.weights import save_weights
+from net.auto_msfnet import AutoMSFNet
+from training import checkpoints
+from training.checkpoints import StateError
+from training.compatibility import contents
+from training.ema import Average
+from training.network import build, callable_model
+from training.optim import build_optimizer
+from training.progress import TrainProgress
+from training.random_state import compute_deterministically, seed_everything
+from training.run_log import RunLog
+from training.session import Format, Session
+from training.settings import FREE, TrainConfig
+from training.throughput import Throughput
+from utils.checkpoint import FORMAT
+from utils.config import to_plain
+from utils.device import banner, choose_precision
+from utils.distributed import Processes
+from utils.files import replace_text
+
+BEST = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run.
+
+    Attributes:
+        network: the network itself, whose state is saved.
+        model: the network as training calls it: wrapped, compiled.
+        frozen: parts whose weights and statistics stay.
+        average: running average of the weights, if one is kept.
+    """
+
+    config: TrainConfig
+    processes: Processes
+    session: Session
+    network: AutoMSFNet
+    model: nn.Module
+    frozen: list[nn.Module]
+    average: Average | None
+    optimizer: torch.optim.Optimizer
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    scaler: torch.amp.GradScaler
+    loaders: Loaders
+    log: RunLog
+    progress: TrainProgress
+    throughput: Throughput
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the network has the averaged weights, if they are kept."""
+        return nullcontext() if self.average is None else self.average.applied(self.network)
+
+    def save_best(self, path: Path) -> None:
+        """Writes the network's weights, with the settings and scores that they have; file names only."""
+        notes = {
+            "epoch": self.progress.epoch, "step": self.progress.step, "held_out": self.progress.best_scores,
+            "config": self.session.settings,
+        }  # fmt: skip
+        config = replace(self.config.network, genotype=Path(self.config.network.genotype).name)
+        save_weights(path, self.network, config, self.config.data.size, notes)
+
+
+def upgrade(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Brings a checkpoint of layout 2 to layout 3.
+
+    Raises:
+        StateError: for any other layout.
+    """
+    layout = state.get("layout", 1)
+    if state.get("format") != FORMAT or layout != 2:
+        raise StateError(
+            f"{path}: format {state.get('format')}, layout {layout}; a run resumes from {FORMAT}, layout 2 or 3. Give "
+            f"another --out to start anew; test.py still reads weights."
+        )
+    found = dict(state["found"])
+    if "pictures" in found:
+        found["images"] = found.pop("pictures")
+    progress = dict(state["progress"])
+    progress["best_scores"] = renamed(progress["best_scores"])
+    new = {**state, "layout": 3, "found": found, "progress": progress, "log": {"entries": None}}
+    return {name: value for name, value in new.items() if value is not None}
+
+
+TRAINING = Format(FORMAT, 3, FREE, {}, upgrade)
+
+
+def set_up(config: TrainConfig, processes: Processes) -> Run:
+    """Builds everything in a fixed order: seeds, network, optimizer; then restores the state of an earlier start."""
+    if config.deterministic:
+        compute_deterministically()
+    with processes.agreeing():
+        session = Session(config, TRAINING, processes)
+        seed_everything(config.seed)  # alike in all processes, so that all start with the same weights
+        fresh = session.saved is None  # a checkpoint has all weights, so the encoder's file is not needed again
+        weights = config.encoder_weights if fresh and config.encoder_weights != "none" else None
+        network, frozen = build(config, processes, weights)
+        loaders = build_loaders(
+            config.data, config.batch, config.seed, parts=config.accumulate, rank=processes.rank,
+            world=processes.world, pin=processes.device.type == "cuda",
+        )  # fmt: skip
+        precision = choose_precision(config.precision, processes.device)
+        run = Run(
+            config, processes, session, network, network, frozen,
+            Average(network, config.average) if config.average.decay else None,
+            build_optimizer(network, config.optim), precision,
+            torch.amp.GradScaler(processes.device.type, enabled=precision == "fp16"),
+            loaders, RunLog(config.out if processes.first else None), TrainProgress(), Throughput(),
+        )  # fmt: skip
+        seed_everything(config.seed + processes.rank)  # what a layer draws, such as dropout, differs between processes
+        attach(run)
+        announce(run)
+        session.restore()
+        if processes.first:
+            replace_text(config.out / "config.json", json.dumps(to_plain(config), indent=2) + "\n")
+        run.log.open(run.progress.step)
+    rehearse(run)
+    return replace(run, model=callable_model(network, config, processes))
+
+
+def attach(run: Run) -> None:
+    """States what a checkpoint of the run holds, and what must not change when it resumes."""
+    objects = {
+        "weights": run.network, "average": run.average, "optimizer": run.optimizer, "scaler": run.scaler,
+        "log": run.log,
+    }  # fmt: skip
+    facts = {
+        "processes": run.processes.world, "device": run.processes.device.type, "precision": run.precision,
+        "images": dict(run.loaders.files), "genotype": run.network.genotype.plain(),
+        "plugins": contents(run.config.plugins),
+    }  # fmt: skip
+    header = {
+        "network": asdict(replace(run.config.network, genotype=Path(run.config.network.genotype).name)),
+        "genotype": run.network.genotype.to_json(), "size": run.config.data.size,
+    }  # fmt: skip
+    kept = {name: part for name, part in objects.items() if part is not None}
+    run.session.attach(kept, run.progress, facts, header)
+
+
+def announce(run: Run) -> None:
+    """Prints where and on what the run trains."""
+    processes, files = run.processes, run.loaders.files
+    several = f" | {processes.world} processes, BatchNorm over the images of each" if processes.world > 1 else ""
+    processes.print_once(banner(processes.device, run.precision) + several)
+    processes.print_once(f"{files['training']} images to train on, {files['held_out']} in the validation split")
+
+
+def rehearse(run: Run) -> None:
+    """Writes and removes the files of a first save, so that the run does not fail at it after an epoch."""
+    with run.processes.agreeing():
+        if run.processes.first:
+            checkpoints.rehearse(run.config.out / BEST, run.save_best)
+    run.session.rehearse()
