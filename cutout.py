@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _with_margin(arguments: Sequence[str]) -> Iterator[str]:
     """The words, with the default margin after a `--crop` that no number follows."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         yield word
         if word == "--crop" and not following.replace(".", "", 1).isdigit():
             yield str(MARGIN)

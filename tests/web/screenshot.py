@@ -23,7 +23,7 @@ def main() -> int:
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "web_page.png"
     with tempfile.TemporaryDirectory() as scratch, served(HERE / "dist") as address:
         shots = []
-        for name, size, background in (("desktop", (1120, 700), "transparent"), ("phone", (360, 700), "blur")):
+        for name, size, background in (("desktop", (1120, 660), "transparent"), ("phone", (360, 660), "blur")):
             with browser(Path(scratch) / name, size) as window:
                 shots.append(shoot(window, address, size, background, Path(scratch) / f"{name}.png"))
     height = max(shot.height for shot in shots) + 2 * GAP
@@ -32,7 +32,7 @@ def main() -> int:
     for shot in shots:
         canvas.paste(shot, (left, GAP))
         left += shot.width + GAP
-    canvas.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+    canvas.save(target, optimize=True)
     print(f"{target} ({target.stat().st_size / 1000:.0f} kB)")
     return 0
 
