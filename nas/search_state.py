@@ -205,6 +205,7 @@ def build(
     architect = Architect(
         network, optimizer, config.architect, training_loss,
         None if cost is None else lambda: config.cost.weight * cost(), processes.average, validation_loss,
+        config.optim.clip,
     )  # fmt: skip
     search = Search(
         config, processes, session, precision, network, trained, optimizer, architect, macs, halves, SearchProgress(),

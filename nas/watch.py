@@ -35,7 +35,7 @@ class EpochRecord:
         skip: share of derived edges that are `skip_connect`.
         attention: share of derived edges that are an attention.
         agreement: share of derived edges that are as after the epoch before; NaN for the first.
-        expected_gmac: expected multiply-accumulates of all edges on one image, in billions.
+        expected_gmac: expected multiply-accumulates of the derived edges on one image, in billions.
         derived_gmac: those of the derived edges.
         mixed_loss, derived_loss: loss of the mixture, and of the derived edges with the mixture's weights, on the same
             few batches; NaN if not measured. Their difference is the discretisation gap, see `discretisation_gap`.
@@ -115,7 +115,7 @@ def measure_epoch(
         skip=share(names, lambda name: name == "skip_connect"),
         attention=share(names, lambda name: "attention" in name.lower()),
         agreement=math.nan if before is None else agreement(genotype, before.genotype),
-        expected_gmac=(probabilities * macs.rows.cpu()).sum().item() / 1e9,
+        expected_gmac=macs.total().item() / 1e9,
         derived_gmac=macs.of(genotype, space.operations) / 1e9,
         mixed_loss=losses[0],
         derived_loss=losses[1],

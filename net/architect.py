@@ -4,8 +4,8 @@ Source: DARTS (arXiv 1806.09055), section 2.3 and its public code. First order t
 at the present weights; second order at the weights after one virtual step of their own optimizer, momentum and weight
 decay included, and corrects it by a Hessian-vector product from finite differences.
 Differs from the public code: in the first order nothing but the alphas gets a gradient, so neither the encoder nor any
-kernel takes part in the backward pass; in the second no copy of the network is made; Nesterov's momentum and rates
-that differ between groups, as our optimizer has them, are in the virtual step.
+kernel takes part in the backward pass; in the second no copy of the network is made; the virtual step includes
+Nesterov's momentum, rates that differ between groups and clipping, as our optimizer's step does.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +21,7 @@ from utils.errors import UserError
 
 Batch = TypeVar("Batch")
 Average = Callable[[Sequence[Tensor]], None]
+CLIP_EPS = 1e-6  # of nn.utils.clip_grad_norm_
 
 
 class ArchitectError(UserError):
@@ -46,6 +47,7 @@ class Architect(Generic[Batch]):
         cost: () -> scalar that is added to the validation loss, weight included, or None.
         average: averages tensors over all processes in place, so that all ranks take the same step.
         validation_loss: as `loss`, on the batches that the alphas are judged by; None for the same.
+        clip: greatest norm of the weights' gradient in their own step, which the virtual step shares; 0 for none.
 
     Attributes:
         optimizer: Adam over the alphas; its state belongs into a checkpoint.
@@ -64,6 +66,7 @@ class Architect(Generic[Batch]):
         cost: Callable[[], Tensor] | None = None,
         average: Average = lambda tensors: None,
         validation_loss: Callable[[Batch], Tensor] | None = None,
+        clip: float = 0.0,
     ) -> None:
         if config.order == "second" and not isinstance(optimizer, torch.optim.SGD):
             raise ArchitectError(
@@ -76,7 +79,7 @@ class Architect(Generic[Batch]):
         )
         self.loss = loss
         self.validation_loss = loss if validation_loss is None else validation_loss
-        self._weights_optimizer, self._cost, self._average = optimizer, cost, average
+        self._weights_optimizer, self._cost, self._average, self._clip = optimizer, cost, average, clip
 
     def step(self, training: Batch, validation: Batch) -> ArchitectStep:
         """One step of the alphas.
@@ -113,13 +116,14 @@ class Architect(Generic[Batch]):
         self._average(descent)
         before = [weight.detach().clone() for weight in weights]
         try:
-            rates = self._virtual_step(weights, descent)
+            rates = self._virtual_step(weights, clipped(descent, self._clip))
             with only(self.network, [*alphas, *weights]):
                 loss, cost = self.validation_loss(validation), self._cost_now()
                 gradients = self._gradients(loss + cost, [*alphas, *weights])
             direct, direction = gradients[: len(alphas)], gradients[len(alphas) :]
             self._average(direction)
             direction = [rate * slope for rate, slope in zip(rates, direction, strict=True)]
+            direction = through_clipping(descent, self._clip, direction)
             implicit = self._hessian_vector(training, weights, before, direction)
         finally:
             _set(weights, before)
@@ -163,6 +167,28 @@ class Architect(Generic[Batch]):
     def _cost_now(self) -> Tensor:
         alpha = self.network.alphas()[0]
         return alpha.new_zeros(()) if self._cost is None else self._cost()
+
+
+def clipped(gradients: Sequence[Tensor], greatest: float) -> list[Tensor]:
+    """Gradients scaled as `nn.utils.clip_grad_norm_` scales them; 0 clips nothing."""
+    if not greatest:
+        return list(gradients)
+    scale = (greatest / (nn.utils.get_total_norm(gradients) + CLIP_EPS)).clamp(max=1)
+    return [scale * gradient for gradient in gradients]
+
+
+def through_clipping(gradients: Sequence[Tensor], greatest: float, direction: Sequence[Tensor]) -> list[Tensor]:
+    """The direction that, times a change of the gradients, gives `direction` times the change of `clipped` gradients.
+
+    With n the norm and c = greatest / (n + eps): the Jacobian of clipping, c (I - g g^T / (n (n + eps))), times
+    the direction. It is symmetric. Where nothing is clipped, it is the identity.
+    """
+    norm = nn.utils.get_total_norm(gradients)
+    if not greatest or norm + CLIP_EPS <= greatest:
+        return list(direction)
+    along = sum((one * other).sum() for one, other in zip(gradients, direction, strict=True)) / norm
+    scale, pull = greatest / (norm + CLIP_EPS), along / (norm + CLIP_EPS)
+    return [scale * (way - pull * gradient) for way, gradient in zip(direction, gradients, strict=True)]
 
 
 @contextmanager

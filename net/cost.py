@@ -1,4 +1,4 @@
-"""What a searched network is expected to cost, as a term of the search's loss.
+"""What the derived network is expected to cost, as a term of the search's loss.
 
 Source: the expectation over the softmax is ProxylessNAS' (arXiv 1812.00332, section 3.3.1): it has a gradient by the
 alphas, and with it a search trades accuracy for cost. Unit: what a network costs that weighs all operations alike.
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from net import operations
+from net.derive import allowed
 from net.genotype import Genotype, operations_of
 from net.supernet import SuperNet
 from net.wiring import Edge
@@ -26,7 +27,10 @@ class CostError(UserError):
 
 
 class ExpectedCost:
-    """Expected cost of a supernet's edges, a scalar with a gradient by the alphas.
+    """Expected cost of the network that a supernet derives, a scalar with a gradient by the alphas.
+
+    The expectation is over the operations that `derive` may choose, their weights renormalised. The weight of `none`
+    where no edge may become `none` costs nothing and saves nothing: else the alphas would escape the cost into it.
 
     Args:
         network: the supernet.
@@ -39,12 +43,22 @@ class ExpectedCost:
         rows = [[price(name, sides[edge]) for name in mixture.names] for edge, mixture in network.mixtures()]
         device = network.alphas()[0].device
         self.rows = torch.tensor(rows, device=device)  # (31, operations)
-        self.uniform = self.rows.mean(1).sum().clamp(min=1e-9)
+        choices = [[name in allowed(network.space, edge.kind) for name in mixture.names]
+                   for edge, mixture in network.mixtures()]  # fmt: skip
+        self._choices = torch.tensor(choices, device=device)  # (31, operations)
+        equal = self._choices / self._choices.sum(1, keepdim=True)
+        self.uniform = (equal * self.rows).sum().clamp(min=1e-9)
         self._places = {edge: number for number, (edge, _) in enumerate(network.mixtures())}
 
     def __call__(self) -> Tensor:
         """Expected cost, 1 for equal weights."""
-        return (self._network.probabilities() * self.rows).sum() / self.uniform
+        return self.total() / self.uniform
+
+    def total(self) -> Tensor:
+        """Expected cost in the unit of `price`."""
+        logits = torch.stack([mixture.alpha / mixture.temperature for _, mixture in self._network.mixtures()])
+        weights = torch.softmax(logits.masked_fill(~self._choices, -torch.inf), dim=1)  # (31, operations)
+        return (weights * self.rows).sum()
 
     def of(self, genotype: Genotype, names: Sequence[str]) -> float:
         """Cost of a genotype in the unit of `price`; `names` is the order of the supernet's operations."""
@@ -65,7 +79,7 @@ def edge_sides(network: SuperNet, size: int) -> dict[Edge, Side]:
 
 @cache
 def multiply_accumulates(name: str, channels: int, side: Side) -> float:
-    """Of one operation on one picture, counted by PyTorch without computing: convolutions and linear layers."""
+    """Of one operation on one image, counted by PyTorch without computing: convolutions and linear layers."""
     module: nn.Module = operations.build(name, channels).to("meta").eval()  # one pixel is too little for BatchNorm
     with FlopCounterMode(display=False) as counter:
         module(torch.empty(1, channels, *side, device="meta"))

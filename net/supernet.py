@@ -25,18 +25,19 @@ class SuperNet(AutoMSFNet):
 
     Args:
         encoder: as for `AutoMSFNet`.
-        space: what is searched; its `encoder` is not looked at.
+        space: what is searched; its `encoder` is not used.
         frozen_norm: whether the encoder's BatchNorm keeps its running statistics, as is usual with pretrained weights;
             without it, it uses those of the batch.
 
     Attributes:
+        space: as given.
         genotype: only what the network was built around, `none` on each edge. The searched one comes from `derive`.
     """
 
     def __init__(self, encoder: Encoder, space: SpaceConfig, frozen_norm: bool = True) -> None:
         check_space(space.operations, space.channels, space.partial)
         super().__init__(encoder, _nothing(space.topology), space.channels)
-        self.frozen_norm = frozen_norm
+        self.space, self.frozen_norm = space, frozen_norm
         for cell in self.cells:
             for kind in ("outer", "inner"):
                 count = len(getattr(cell, kind))

@@ -7,7 +7,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from net import operations
-from net.architect import Architect, ArchitectError, only
+from net.architect import Architect, ArchitectError, clipped, only
 from net.auto_msfnet import initialise
 from net.cost import ExpectedCost, edge_sides
 from net.encoder import Encoder
@@ -94,7 +94,7 @@ def sgd(network, nesterov, rate=0.05):
     return torch.optim.SGD(groups, momentum=0.9, weight_decay=3e-4, nesterov=nesterov)
 
 
-def look_ahead(network, optimizer, batches, alphas, create_graph=True):
+def look_ahead(network, optimizer, batches, alphas, create_graph=True, clip=0.0):
     """Validation loss after the step that the optimizer would take, as a function of the alphas: the definition."""
     training, validation = batches
     named = dict(network.named_parameters())
@@ -105,6 +105,9 @@ def look_ahead(network, optimizer, batches, alphas, create_graph=True):
         loss_of(network, training, parameters), list(weights.values()), create_graph=create_graph,
         materialize_grads=True,
     )  # fmt: skip
+    if clip:
+        norm = torch.cat([slope.flatten() for slope in slopes]).norm()
+        slopes = [slope * (clip / (norm + 1e-6)).clamp(max=1) for slope in slopes]
     groups = {id(one): group for group in optimizer.param_groups for one in group["params"]}
     for (key, weight), slope in zip(weights.items(), slopes, strict=True):
         group, state = groups[id(named[key])], optimizer.state.get(named[key], {})
@@ -140,6 +143,36 @@ def test_second_order_is_the_exact_double_backward(make_smooth, batches, nestero
     assert difference(ours, exact) < 0.01
     first, _, _ = architect.first_order(batches[1])
     assert difference(first, exact) > 0.02, "the second order must matter here, else the test shows nothing"
+
+
+@pytest.mark.parametrize(("share", "rate"), [(0.5, 0.1), (2.0, 0.05)])
+def test_the_virtual_step_is_clipped_as_the_real_one(make_smooth, batches, share, rate):
+    """With clip at half of the gradient's norm, and at twice, where nothing is clipped."""
+    network = make_smooth()
+    optimizer = sgd(network, True, rate)
+    stepped(network, optimizer, batches[0])
+    slopes = torch.autograd.grad(loss_of(network, batches[0]), network.weights(), materialize_grads=True)
+    clip = share * flat(slopes).norm().item()
+    config = ArchitectConfig(order="second")
+    architect = Architect(network, optimizer, config, lambda batch: loss_of(network, batch), clip=clip)
+    ours, loss, _ = architect.second_order(*batches)
+    exact_loss = look_ahead(network, optimizer, batches, network.alphas(), clip=clip)
+    exact = torch.autograd.grad(exact_loss, network.alphas(), materialize_grads=True)
+    torch.testing.assert_close(loss, exact_loss.detach())
+    assert difference(ours, exact) < 0.01
+    free = Architect(network, optimizer, config, lambda batch: loss_of(network, batch)).second_order(*batches)[0]
+    assert (difference(free, exact) > 0.02) == (share < 1), "clipping must matter here"
+
+
+def test_clipping_is_that_of_pytorch():
+    parameters = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2))]
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    before = [parameter.grad.clone() for parameter in parameters]
+    nn.utils.clip_grad_norm_(parameters, 0.5)
+    for ours, parameter in zip(clipped(before, 0.5), parameters, strict=True):
+        torch.testing.assert_close(ours, parameter.grad)
+    assert all(torch.equal(ours, one) for ours, one in zip(clipped(before, 0.0), before, strict=True))
 
 
 def test_second_order_is_the_derivative_of_the_look_ahead_loss(make_smooth, batches):

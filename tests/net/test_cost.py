@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
-from net.derive import check_genotype, random_genotype
+from net.derive import check_genotype, derive, random_genotype
 from net.genotype import GenotypeError, load
 from net.settings import PAPER_SPACE, CostConfig, SpaceConfig
 from net.supernet import build_supernet
@@ -51,6 +51,25 @@ def test_expected_cost_is_one_for_equal_weights_and_that_of_a_genotype_when_deci
     genotype = random_genotype(SpaceConfig(channels=16), 0)
     discretise(network, genotype)
     assert cost().item() == pytest.approx(cost.of(genotype, PAPER_SPACE) / cost.uniform.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("outer_none", [False, True])
+def test_descent_on_the_cost_alone_derives_the_cheapest_network(outer_none):
+    """`none` is the cheapest operation, but no inner edge may derive it: its weight must not lower the cost."""
+    torch.manual_seed(0)
+    names = ["none", "conv_3x3", "sep_conv_3x3_rp2", "SpatialAttention"]
+    space = SpaceConfig("mobilenetv3_small_050", 16, names, outer_none=outer_none)
+    network = build_supernet(space)
+    price = {"none": 0.0, "conv_3x3": 3.0, "sep_conv_3x3_rp2": 5.0, "SpatialAttention": 2.0}
+    cost = ExpectedCost(network, edge_sides(network, 64), lambda name, side: price[name])
+    optimizer = torch.optim.Adam(network.alphas(), 0.3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        cost().backward()
+        optimizer.step()
+    derived = cost.of(derive(network, space), names)
+    assert derived == (19 * 2.0 if outer_none else 31 * 2.0)
+    assert cost.total().item() == pytest.approx(derived, rel=0.02), "what is expected is what is derived"
 
 
 def test_a_latency_without_a_table_is_refused():
