@@ -2,6 +2,7 @@
 
     python search.py --config configs/search_lite.yaml --data.root DUTS-TR
     torchrun --nproc-per-node 2 search.py --config configs/search_resnet50.yaml --data.root DUTS-TR
+    python search.py --strategy oneshot --config configs/search_lite.yaml --space.partial 1 --data.root DUTS-TR
     python search.py compare --config configs/compare_lite.yaml
 
 A search that was stopped resumes with the same command. It writes to `--out`: genotype.json (for train.py
@@ -31,6 +32,7 @@ def main() -> int:
         return compare_genotypes(config)
 
     from nas.search_state import set_up
+    from nas.strategies.run import search_by_strategy
     from training.out_of_memory import reported
     from utils.device import choose_device, keep_memory
     from utils.distributed import join
@@ -41,6 +43,8 @@ def main() -> int:
     processes = join(choose_device(config.device))
     try:
         with reported(processes.device, f"Lower batch ({config.batch}) or data.size, or raise space.partial."):
+            if config.strategy != "darts":
+                return search_by_strategy(config, processes)
             return search_cells(set_up(config, processes))
     finally:
         processes.leave()

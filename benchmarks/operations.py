@@ -4,7 +4,7 @@
     python benchmarks/operations.py --encoder efficientnet_lite0 --channels 64 --size 128 --out lite.json
     python search.py --config ... --cost.kind latency --cost.table lite.json
 
-Inference of one picture, in the precision that the device computes in; operations take turns, the median counts.
+Inference of one image, in the precision that the device computes in; operations take turns, the median counts.
 `none` costs nothing, since a derived network leaves it out. Last line: JSON.
 """
 

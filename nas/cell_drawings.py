@@ -1,4 +1,4 @@
-"""Pictures of cells: the searched operations on their edges, and the weights of all candidates on every edge.
+"""Drawings of cells: the searched operations on their edges, and the weights of all candidates on every edge.
 
 Source: the manner is that of the paper's Figure 7, a "Trans" block that hands each node its level, arcs between the
 nodes, a sum behind them. Colours of the nodes are Figure 2's.
@@ -73,7 +73,7 @@ def draw_weights(probabilities: Sequence[Sequence[float]], genotype: Genotype, n
         panel: Axes = figure.subplots()
         panel.spines[:].set_visible(True)
         top = float(values.max())
-        picture = panel.imshow(values, cmap="viridis", norm=Normalize(0, top), aspect="auto")
+        heat = panel.imshow(values, cmap="viridis", norm=Normalize(0, top), aspect="auto")
         panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=45, ha="right")
         panel.set_yticks(range(len(edges)), edges)
         for row, column in enumerate(chosen):
@@ -85,7 +85,7 @@ def draw_weights(probabilities: Sequence[Sequence[float]], genotype: Genotype, n
         for row in range(1, len(cells)):
             if cells[row] != cells[row - 1]:
                 panel.axhline(row - 0.5, color="white", lw=2)
-        figure.colorbar(picture, ax=panel, label="weight", shrink=0.5)
+        figure.colorbar(heat, ax=panel, label="weight", shrink=0.5)
     return figure
 
 

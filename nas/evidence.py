@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.genotype_space import dilated
-from nas.results import Result, ResultsError
+from nas.results import Result, ResultsError, refuse_other_budget
 from net.genotype import Genotype, load
 from utils.files import replace_text
 
@@ -105,24 +105,28 @@ def genotypes_of(folder: Path) -> dict[tuple[str, str], Genotype]:
     return {key: load(folder / "genotypes" / f"{'_'.join(key)}.json") for key in wanted}
 
 
+def check_budget(folder: Path, budget: Mapping[str, Any]) -> None:
+    """Refuses to add rows of another budget to a table.
+
+    Raises:
+        ResultsError: naming the file, what differs and both values.
+    """
+    known = folder / "budget.json"
+    if not known.is_file():
+        return
+    refuse_other_budget(json.loads(known.read_text("utf-8")), budget, str(known))
+
+
 def add_trainings(
     folder: Path, rows: Sequence[Training], genotypes: Mapping[tuple[str, str], Genotype], budget: Mapping[str, Any]
 ) -> None:
     """Writes rows into trainings.csv in the place of those with the same group, genotype and training seed.
 
     Raises:
-        ResultsError: if the table was made with another budget, naming what differs.
+        ResultsError: see `check_budget`.
     """
-    known = folder / "budget.json"
-    if known.is_file():
-        before = json.loads(known.read_text("utf-8"))
-        differ = [key for key in {**before, **budget} if before.get(key) != budget.get(key)]
-        if differ:
-            raise ResultsError(
-                f"{known}: {differ[0]} is {str(before.get(differ[0]))[:60]} there and "
-                f"{str(budget.get(differ[0]))[:60]} here. Give the same, or another evidence."
-            )
-    replace_text(known, json.dumps(dict(budget), indent=1, sort_keys=True) + "\n")
+    check_budget(folder, budget)
+    replace_text(folder / "budget.json", json.dumps(dict(budget), indent=1, sort_keys=True) + "\n")
     for key, genotype in genotypes.items():
         replace_text(folder / "genotypes" / f"{'_'.join(key)}.json", genotype.to_json())
     merged = {row.key: row for row in [*read_trainings(folder), *rows]}

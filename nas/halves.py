@@ -41,11 +41,19 @@ class Halves(NamedTuple):
         Its own passes follow each other, so the halves may differ in size. At equal sizes a pass of one half is a pass
         of the other.
         """
-        epoch, batch = divmod(step, self.alpha_batches.per_epoch)
-        while True:
-            self.alpha_batches.set_position(epoch, batch)
-            yield from self.alphas
-            epoch, batch = epoch + 1, 0
+        return _endless(self.alphas, self.alpha_batches, step)
+
+    def weights_from(self, step: int) -> Iterator[Batch]:
+        """Batches of the weights' half without end, from the one that belongs to a step."""
+        return _endless(self.weights, self.weight_batches, step)
+
+
+def _endless(loader: PairLoader, batches: EpochBatches, step: int) -> Iterator[Batch]:
+    epoch, batch = divmod(step, batches.per_epoch)
+    while True:
+        batches.set_position(epoch, batch)
+        yield from loader
+        epoch, batch = epoch + 1, 0
 
 
 def build_halves(config: SearchConfig, rank: int = 0, world: int = 1, pin: bool = False) -> Halves:

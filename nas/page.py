@@ -23,6 +23,8 @@ from utils.config import to_plain
 from utils.files import replace_bytes, replace_text
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
+CSS = Path(__file__).with_name("page.css")
+"""Style of all pages of a search."""
 
 # Panels of the page: title, and the series in it.
 PANELS: Mapping[str, tuple[str, ...]] = {
@@ -58,7 +60,7 @@ def write_page(
     history: Sequence[EpochRecord],
     chosen: EpochRecord,
     config: SearchConfig,
-    pictures: Mapping[str, str | int],
+    images: Mapping[str, str | int],
 ) -> None:
     """Writes the page.
 
@@ -67,7 +69,7 @@ def write_page(
         history: a record an epoch, at least one.
         chosen: that of the epoch whose cells the search gives.
         config: of the search.
-        pictures: counts of both halves.
+        images: counts of both halves.
     """
     last = history[-1]
     genotype = chosen.genotype
@@ -80,9 +82,10 @@ def write_page(
         "curves": inline_svg(draw_history(history), "curves", "Losses, entropy, shares and cost over the epochs"),
         "edges": edge_table(chosen, config),
         "warnings": [(one.epoch, sign) for one in history for sign in collapse(one, config.watch, config.epochs)],
-        "last": last, "chosen": chosen, "first": history[0], "epochs": config.epochs, "pictures": pictures,
+        "last": last, "chosen": chosen, "first": history[0], "epochs": config.epochs, "images": images,
+        "css": CSS.read_text(encoding="utf-8"),
         "greatest": math.log(len(config.space.operations)),
-        "settings": _flat(to_plain(config)),
+        "settings": flat_settings(to_plain(config)),
         "genotype": chosen.genotype.to_json(), "space": config.space, "out": config.out,
     }  # fmt: skip
     replace_text(path, render(_TEMPLATE, values))
@@ -126,12 +129,12 @@ def edge_table(record: EpochRecord, config: SearchConfig) -> list[dict[str, Any]
     return rows
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Settings by dotted key."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{key}.")
+            rows += flat_settings(value, f"{prefix}{key}.")
         else:
             rows.append((prefix + key, str(value)))
     return rows

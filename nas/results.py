@@ -13,11 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
+from data.settings import DataConfig
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
 from inference.weights import load_network
 from nas.matched import Trainings, common_seeds, difference, training_noise
 from nas.settings import RANDOM
+from training.run_group import settings_content
+from training.settings import TrainConfig
 from utils.errors import UserError
 from utils.files import replace_bytes, replace_text
 
@@ -72,12 +75,7 @@ def read_results(path: Path, budget: Mapping[str, Any], sets: Sequence[str]) -> 
         before = dict(record["budget"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResultsError(f"{path}: no compare.json of a comparison ({error}). Leave out earlier.") from None
-    for key, value in budget.items():
-        if before.get(key) != value:
-            raise ResultsError(
-                f"{path}: {key} is {str(before.get(key))[:60]} there and {str(value)[:60]} here, so the results are "
-                f"not comparable. Give the same, or leave out earlier."
-            )
+    refuse_other_budget(before, budget, str(path))
     for one in results:
         missing = [name for name in sets if name not in one.scores]
         if missing:
@@ -86,6 +84,31 @@ def read_results(path: Path, budget: Mapping[str, Any], sets: Sequence[str]) -> 
                 f"Leave out earlier, or benchmarks.{missing[0]}."
             )
     return results
+
+
+def refuse_other_budget(before: Mapping[str, Any], now: Mapping[str, Any], origin: str) -> None:
+    """Refuses results that were made with other images, weights, network or recipe.
+
+    A setting of the recipe that did not exist then counts as its default.
+
+    Args:
+        before: budget of the earlier results, see `nas.compare.budget_of`.
+        now: that of these.
+        origin: what an error should name.
+
+    Raises:
+        ResultsError: naming what differs and both values.
+    """
+    defaults = settings_content(TrainConfig(data=DataConfig(Path())))
+    recipe = {**{key: value for key, value in defaults.items() if key in now["recipe"]}, **before.get("recipe", {})}
+    flat = [{**budget, **budget["recipe"]} for budget in ({**before, "recipe": recipe}, now)]
+    for key in sorted({*flat[0], *flat[1]} - {"recipe"}):
+        there, here = (one.get(key) for one in flat)
+        if there != here:
+            raise ResultsError(
+                f"{origin}: {key} is {str(there)[:60]} there and {str(here)[:60]} here, so the results are not "
+                f"comparable. Give the same, or leave them out."
+            )
 
 
 def write_results(

@@ -53,7 +53,8 @@ def report_epoch(search: Search, record: EpochRecord) -> None:
     search.progress.stopped = bool(signs) and config.watch.stop
     with processes.agreeing():
         if processes.first:
-            search.log.scalars(search.progress.step, record.scalars())
+            moved = {} if search.movement is None else search.movement.measure(search.network)
+            search.log.scalars(search.progress.step, {**record.scalars(), **moved})
             draw_epoch(record, config)
     alphas = "alphas at rest" if math.isnan(record.alpha_loss) else f"of the alphas {record.alpha_loss:.3f}"
     processes.print_once(
@@ -89,7 +90,8 @@ def provenance(search: Search) -> dict[str, Any]:
     packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
     packages["python"] = platform.python_version()
     return {
-        "searched_by": "search.py", "seed": search.config.seed, "epochs": search.config.epochs,
+        "searched_by": "search.py", "strategy": "darts", "budget": search.account.state_dict(),
+        "seed": search.config.seed, "epochs": search.config.epochs,
         "step": search.progress.step, "images": search.halves.images, "precision": search.precision,
         "processes": search.processes.world, "config": portable(to_plain(search.config)), "versions": packages,
     }  # fmt: skip

@@ -13,6 +13,8 @@ from data.datasets import Batch
 from nas.halves import Halves, build_halves
 from nas.latency import load_prices
 from nas.settings import SearchConfig, SearchError, as_stored_now
+from nas.strategies.account import Account
+from nas.strategies.darts import KernelMovement, check_warmup, supernet_macs
 from nas.watch import EpochRecord
 from net.architect import Architect, only
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
@@ -70,7 +72,10 @@ class Search:
         network: the supernet itself.
         trained: the supernet as the step of the weights calls it: gradients averaged over the processes.
         optimizer: of the weights; that of the alphas is the architect's.
-        macs: expected multiply-accumulates of the supernet.
+        macs: expected multiply-accumulates of the supernet's edges.
+        account: what has been spent.
+        total_macs: multiply-accumulates of the whole supernet on one image.
+        movement: of the kernels, where the warm-up trains single paths.
     """
 
     config: SearchConfig
@@ -86,6 +91,9 @@ class Search:
     progress: SearchProgress
     history: History
     log: RunLog
+    account: Account
+    total_macs: float
+    movement: KernelMovement | None
 
     def loss(self, batch: Batch, network: nn.Module | None = None, outputs: OutputWeights | None = None) -> Tensor:
         """Loss on a batch that is on its device, at the present position of the search (for `loss.ramp`).
@@ -129,7 +137,15 @@ def upgrade(settings: dict[str, Any], state: dict[str, Any], path: Path) -> dict
         )
     found = {"processes": state["world"], "images": state.get("images", state.get("pictures"))}
     config = as_stored_now(state["config"], settings)
-    return {**state, "format": FORMAT, "layout": LAYOUT, "config": config, "found": found, "log": {"entries": None}}
+    return {
+        **state,
+        "format": FORMAT,
+        "layout": LAYOUT,
+        "config": config,
+        "found": found,
+        "log": {"entries": None},
+        "account": {},
+    }
 
 
 def set_up(config: SearchConfig, processes: Processes) -> Search:
@@ -139,6 +155,7 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
         search_format = Format(FORMAT, LAYOUT, FREE, {}, lambda state, path: upgrade(settings, state, path))
         session = Session(config, search_format, processes)
         precision = choose(config, processes.device)
+        check_warmup(config, processes)
         with in_group("space"):
             check_space(config.space.operations, config.space.channels, config.space.partial)
     with processes.first_before_others():  # the first generates the scenes where there is no dataset
@@ -209,11 +226,14 @@ def build(
     )  # fmt: skip
     search = Search(
         config, processes, session, precision, network, trained, optimizer, architect, macs, halves, SearchProgress(),
-        History(), RunLog(config.out if processes.first else None),
+        History(), RunLog(config.out if processes.first else None), Account(),
+        supernet_macs(network, config.data.size),
+        KernelMovement(network) if config.architect.warmup_paths == "single" else None,
     )  # fmt: skip
     objects = {
         "network": network, "optimizer": optimizer, "alpha_optimizer": architect.optimizer, "history": search.history,
-        "log": search.log,
+        "log": search.log, "account": search.account,
+        **({} if search.movement is None else {"movement": search.movement}),
     }  # fmt: skip
     facts = {
         "processes": processes.world, "device": device.type, "precision": precision, "images": halves.images,

@@ -5,6 +5,7 @@ gradients are the means of those of their shares, each normalised by its own sta
 """
 
 import math
+import time
 from collections.abc import Iterator
 from itertools import islice, repeat
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from data.datasets import Batch
 from nas.search_state import Search
 from nas.settings import SearchError
+from nas.strategies.darts import spend, warmup_path
 from net.architect import only
 from net.settings import alphas_rest
 
@@ -36,6 +38,7 @@ def bilevel_step(search: Search, training: Batch, validation: Batch | None) -> d
     Raises:
         SearchError: if a loss or a norm is not finite.
     """
+    begin = time.perf_counter()
     training, values = search.to_device(training), {}
     if validation is not None:
         moved = search.architect.step(training, search.to_device(validation))
@@ -52,13 +55,15 @@ def bilevel_step(search: Search, training: Batch, validation: Batch | None) -> d
         )
     search.processes.agree(error)
     search.progress.weight_loss += values["loss/weights"]
+    spend(search.account, search.config, search.total_macs, validation is not None, time.perf_counter() - begin)
     return values
 
 
 def weight_step(search: Search, batch: Batch) -> tuple[Tensor, Tensor]:
     """One step of the weights; returns the loss and the gradient's norm before clipping."""
     weights = search.network.weights()
-    with only(search.network, [weight for weight in weights if weight.requires_grad]):
+    moving = [weight for weight in weights if weight.requires_grad]
+    with only(search.network, moving), warmup_path(search):
         loss = search.loss(batch, search.trained)
         search.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,0 +1,103 @@
+"""A search by a strategy in its folder: what it writes, resuming after a stop, and what it refuses."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from data.synthetic import write_scenes
+from nas.settings import OneShotConfig, RandomConfig, SearchConfig, SearchDataConfig, SearchError, ShortTrainingConfig
+from nas.strategies.run import search_by_strategy
+from net.derive import random_genotype
+from net.genotype import load
+from net.settings import SpaceConfig
+from training.checkpoints import StateError
+from utils.checkpoint import load_checkpoint
+from utils.distributed import Processes
+
+SPACE = SpaceConfig("mobilenetv3_small_050", 16, ["none", "skip_connect", "conv_3x3", "dil_conv_3x3"])
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("strategies")
+    write_scenes(folder / "data", 16, 40, seed=0)
+    (folder / "asked.json").write_text(random_genotype(SPACE, 5).to_json())
+    return SearchConfig(
+        strategy="oneshot", data=SearchDataConfig(folder / "data", size=32, workers=0), space=SPACE,
+        encoder_weights="none", batch=4, device="cpu", precision="fp32", save_every=1,
+        oneshot=OneShotConfig(12, scored=8, images=4, also=[folder / "asked.json"]), random=RandomConfig(2),
+        training=ShortTrainingConfig(steps=3), out=folder / "whole",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(config):
+    """A search that nothing disturbed."""
+    assert search_by_strategy(config, ALONE) == 0
+    return config.out
+
+
+def test_it_writes_genotype_scores_log_and_page(config, finished):
+    genotype = load(finished / "genotype.json")
+    notes = genotype.provenance
+    assert notes["strategy"] == "oneshot" and notes["reason"].startswith("greatest sum of linear effects")
+    budget = notes["budget"]
+    assert (budget["supernet_steps"], budget["scored"], budget["trainings"]) == (12, 9, 0)
+    assert budget["gmac"] > 0 and budget["minutes"] > 0
+    scores = json.loads((finished / "scores.json").read_text())
+    assert len(scores["scored"]) == 9 and list(scores["also"]) == [str(config.oneshot.also[0])]
+    assert scores["also"][str(config.oneshot.also[0])] == scores["scored"][8]["score"]
+    lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
+    assert {"loss/weights"} <= lines[0].keys() and "search/score" in lines[-1]
+    page = (finished / "search.html").read_text()
+    assert page.count("<svg") == 1 and "default-src 'none'" in page and "<script" not in page
+    assert "12 supernet steps, 0 trainings, 9 scored genotypes" in page and "cell 3 inner 7" in page
+
+
+@pytest.mark.parametrize("stop_at", [5, 15])
+def test_a_stopped_search_resumes_to_the_same_genotype_and_scores(config, finished, tmp_path, stop_at):
+    """Stopped by SIGTERM in the supernet's training, or while sub-networks are scored."""
+    out = tmp_path / "stopped"
+    stopped = replace(config, out=out)
+
+    def stop():
+        while not (out / "last.pt").is_file() or load_checkpoint(out / "last.pt")["progress"]["step"] < stop_at:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    watcher = threading.Thread(target=stop)
+    watcher.start()
+    code = search_by_strategy(stopped, ALONE)
+    watcher.join()
+    signal.signal(signal.SIGTERM, before[0])
+    signal.signal(signal.SIGINT, before[1])
+    assert code == 130 and not (out / "genotype.json").exists()
+    assert stop_at <= load_checkpoint(out / "last.pt")["progress"]["step"] < 21
+    torch.manual_seed(9)
+    assert search_by_strategy(stopped, ALONE) == 0
+    assert (out / "scores.json").read_text() == (finished / "scores.json").read_text()
+    assert load(out / "genotype.json") == load(finished / "genotype.json")
+    ours, theirs = (load_checkpoint(folder / "last.pt")["search"]["network"] for folder in (out, finished))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len((out / "log.jsonl").read_text().splitlines()) > 3
+
+
+def test_random_searches_in_a_folder(config, tmp_path):
+    out = tmp_path / "random"
+    assert search_by_strategy(replace(config, strategy="random", out=out), ALONE) == 0
+    assert load(out / "genotype.json").provenance["budget"]["trainings"] == 2
+    with pytest.raises(StateError, match="strategy: .* started with random, now it is oneshot|strategy"):
+        search_by_strategy(replace(config, out=out), ALONE)
+
+
+def test_several_processes_are_refused(config):
+    with pytest.raises(SearchError, match="strategy: oneshot runs in one process, not in 2"):
+        search_by_strategy(config, Processes(0, 2, torch.device("cpu")))

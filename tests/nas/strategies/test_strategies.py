@@ -1,0 +1,257 @@
+"""Every strategy finds a planted operation, resumes to the bit, and keeps to limit and target.
+
+In the planted space only `conv_3x3` sees where something is: the other candidates hand on the mean of each channel over
+the whole image, or over each row, so no cell made of them can draw a mask. The scenes are bright squares at random
+places. The last cell draws the map, so the four edges that lead the levels to it decide.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d
+
+from data.image_io import write_png
+from data.settings import AugmentConfig
+from nas.genotype_space import GenotypeSpace
+from nas.halves import build_halves, split_halves
+from nas.settings import (
+    OneShotConfig,
+    PredictorConfig,
+    ProxyConfig,
+    RandomConfig,
+    SearchConfig,
+    SearchCostConfig,
+    SearchDataConfig,
+    SearchError,
+    ShortTrainingConfig,
+)
+from nas.strategies.account import Account
+from nas.strategies.oneshot import OneShotStrategy
+from nas.strategies.predictor import PredictorStrategy
+from nas.strategies.proxy import SCORES, ProxyStrategy
+from nas.strategies.random_draws import RandomStrategy
+from nas.strategies.single_path import latin_path, single_path
+from nas.strategies.task import Task, base_macs
+from net.encoder import REGISTRY, Encoder, encoder
+from net.operations import names as registered
+from net.operations import operation
+from net.settings import SpaceConfig
+from net.supernet import build_supernet
+from net.wiring import edges
+
+
+class MeanOver(nn.Module):
+    """Mean over whole dimensions, at every place of them."""
+
+    def __init__(self, dimensions: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+
+    def forward(self, x):
+        return x.mean(self.dimensions, keepdim=True).expand_as(x)
+
+
+for _name, _dimensions in (("test_mean", (2, 3)), ("test_row_mean", (3,))):
+    if _name not in registered():
+        operation(_name)(lambda channels, affine, over=_dimensions: MeanOver(over))
+
+
+class Pooled(Encoder):
+    """Four levels at strides 4 to 32, each a convolution of the averaged image: a step takes milliseconds."""
+
+    channels = (8, 8, 8, 8)
+    strides = (4, 8, 16, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.Conv2d(3, width, 1) for width in self.channels)
+
+    def forward(self, image):
+        return [level(avg_pool2d(image, stride)) for level, stride in zip(self.levels, self.strides, strict=True)]
+
+
+if "test_pooled" not in REGISTRY.names():
+    encoder("test_pooled")(lambda imagenet: Pooled())
+
+PLANTED = "conv_3x3"
+SPACE = SpaceConfig("test_pooled", 16, ["test_mean", PLANTED, "test_row_mean"])
+STRATEGIES = {
+    "oneshot": OneShotStrategy, "predictor": PredictorStrategy, "proxy": ProxyStrategy, "random": RandomStrategy,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    root = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for number in range(32):
+        image, mask = np.full((64, 64, 3), 40, np.uint8), np.zeros((64, 64), np.uint8)
+        top, left = rng.integers(0, 40, 2)
+        image[top : top + 24, left : left + 24], mask[top : top + 24, left : left + 24] = 220, 255
+        write_png(root / "images" / f"{number}.png", image)
+        write_png(root / "masks" / f"{number}.png", mask)
+    augment = AugmentConfig(flip=0.0, crop=0.0)
+    return SearchConfig(
+        data=SearchDataConfig(root, size=64, workers=0, augment=augment), space=SPACE, encoder_weights="none", batch=8,
+        device="cpu", precision="fp32", oneshot=OneShotConfig(steps=60, lr=3e-3, scored=80, images=16),
+        predictor=PredictorConfig(initial=12, rounds=1, proposals=4, pool=50), random=RandomConfig(6),
+        proxy=ProxyConfig("naswot", 12), training=ShortTrainingConfig(steps=30, lr=3e-3),
+    )  # fmt: skip
+
+
+def task_of(config):
+    choices = GenotypeSpace(config.space, config.data.size, config.cost)
+    return Task(
+        config, torch.device("cpu"), "fp32", build_halves(config), split_halves(config)[1], choices, Account(),
+        base_macs(config, choices),
+    )  # fmt: skip
+
+
+def finished(strategy):
+    while strategy.done < strategy.total:
+        strategy.advance()
+    return strategy.outcome()
+
+
+def planted(names):
+    return sum(name == PLANTED for name in names)
+
+
+def deciding(names):
+    """Planted operations on the edges from the levels to the last cell, of 4."""
+    return planted([name for edge, name in zip(edges(), names, strict=True) if (edge.cell, edge.kind) == (3, "outer")])
+
+
+def test_oneshot_finds_the_planted_operation(config):
+    """By chance all four edges have it in one of 81 searches."""
+    task = task_of(config)
+    outcome = finished(OneShotStrategy(task))
+    assert deciding(outcome.names) == 4
+    assert len(outcome.worth) == 31 and all(row.keys() == set(SPACE.operations) for row in outcome.worth)
+    assert (task.account.supernet_steps, task.account.scored) == (60, 80) and task.account.gmac > 0
+
+
+def test_predictor_finds_the_planted_operation(config):
+    task = task_of(config)
+    outcome = finished(PredictorStrategy(task))
+    proposed = [deciding(one.names) for one in outcome.scored if "proposal" in one.origin]
+    drawn = [deciding(one.names) for one in outcome.scored if one.origin == "random"]
+    assert np.mean(proposed) > np.mean(drawn) + 0.5, "proposals have more of it than chance"
+    assert deciding(outcome.names) > np.mean(drawn)
+    assert task.account.trainings == 16
+
+
+@pytest.mark.parametrize("score", [name for name in SCORES if name != "gradient_norm"])
+def test_proxies_prefer_the_operation_that_computes_something(config, score):
+    outcome = finished(ProxyStrategy(task_of(replace(config, proxy=ProxyConfig(score, 12)))))
+    counts = [planted(one.names) for one in outcome.scored]
+    assert planted(outcome.names) >= np.median(counts)
+    assert np.corrcoef(counts, [one.score for one in outcome.scored])[0, 1] > 0.3
+
+
+def test_gradient_norm_is_that_of_the_decoder(config):
+    """It does not find the planted operation: the norm hardly depends on how many edges have weights."""
+    task = task_of(config)
+    names, images = task.draw(0), task.images(8)
+    torch.manual_seed(0)
+    network = task.network(names)
+    found = SCORES["gradient_norm"](task, network, images, names)
+    decoder = [weight for part in (network.laterals, network.cells, network.heads) for weight in part.parameters()]
+    gradients = torch.autograd.grad(task.loss(network, images), decoder, allow_unused=True)
+    expected = torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]).norm().item()
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_random_finds_the_planted_operation(config):
+    task = task_of(config)
+    outcome = finished(RandomStrategy(task))
+    best = max(outcome.scored, key=lambda one: one.score)
+    assert outcome.names == best.names and task.account.trainings == 6
+    assert deciding(best.names) > np.mean([deciding(one.names) for one in outcome.scored])
+    one = finished(RandomStrategy(task_of(replace(config, random=RandomConfig(1)))))
+    assert one.names == outcome.scored[0].names and one.scored == [], "a count of 1 trains none"
+
+
+@pytest.mark.parametrize(("name", "stop"), [("oneshot", 20), ("oneshot", 50), ("predictor", 5), ("proxy", 5)])
+def test_a_stopped_strategy_gives_the_same_to_the_bit(config, name, stop):
+    config = replace(
+        config, oneshot=OneShotConfig(30, scored=25, images=8, generations=1, population=4),
+        predictor=PredictorConfig(4, 1, 2, 20), training=ShortTrainingConfig(steps=4),
+    )  # fmt: skip
+    whole = STRATEGIES[name](task_of(config))
+    expected = finished(whole)
+    stopped = STRATEGIES[name](task_of(config))
+    for _ in range(stop):
+        stopped.advance()
+    torch.manual_seed(5)  # a new process has another state of the generators
+    resumed = STRATEGIES[name](task_of(config))
+    resumed.load_state_dict(stopped.state_dict())
+    found = finished(resumed)
+    assert [(one.names, one.score) for one in found.scored] == [(one.names, one.score) for one in expected.scored]
+    assert found.names == expected.names
+
+
+def test_a_limit_and_a_target_are_met(config):
+    free = GenotypeSpace(SPACE, 64, SearchCostConfig())
+    most = free.cost_of([PLANTED] * 31)
+    worth = [{"test_mean": 0.0, PLANTED: 1.0 + 0.01 * edge, "test_row_mean": 0.5} for edge in range(31)]
+    assert free.best(worth) == (PLANTED,) * 31
+    limited = GenotypeSpace(SPACE, 64, SearchCostConfig(limit=0.4 * most))
+    names = limited.best(worth)
+    assert 0.3 * most < limited.cost_of(names) <= 0.4 * most and 0 < planted(names) < 31
+    target = GenotypeSpace(SPACE, 64, SearchCostConfig(target=0.3 * most))
+    for names in (target.best(worth), *(target.draw(np.random.default_rng(seed)) for seed in range(5))):
+        assert target.cost_of(names) == pytest.approx(0.3 * most, rel=0.02)
+    first, second = (target.draw(np.random.default_rng(seed)) for seed in (8, 9))
+    assert target.fits(target.child(first, second, np.random.default_rng(0)))
+    with pytest.raises(SearchError, match=r"cost.target: .*, this space has 0 to"):
+        GenotypeSpace(SPACE, 64, SearchCostConfig(target=2 * most))
+
+
+def test_the_best_under_a_limit_is_the_best_of_all(config):
+    """Against all 3^6 genotypes that differ on six edges."""
+    free = GenotypeSpace(SPACE, 64, SearchCostConfig())
+    rng = np.random.default_rng(0)
+    worth = [{name: float(rng.random()) * (edge < 6) for name in SPACE.operations} for edge in range(31)]
+    limit = 0.5 * free.cost_of([PLANTED] * 6 + ["test_mean"] * 25)
+    limited = GenotypeSpace(SPACE, 64, SearchCostConfig(limit=limit))
+    grids = np.stack(np.meshgrid(*[range(3)] * 6), -1).reshape(-1, 6)
+    values = []
+    for grid in grids:
+        names = [SPACE.operations[place] for place in grid] + ["test_mean"] * 25
+        if free.cost_of(names) <= limit:
+            values.append(sum(row[name] for row, name in zip(worth, names, strict=True)))
+    names = limited.best(worth)
+    assert sum(row[name] for row, name in zip(worth, names, strict=True)) == pytest.approx(max(values), rel=1e-6)
+
+
+def test_each_candidate_of_each_edge_is_trained_equally_often():
+    options = [("a", "b", "c"), ("a", "b")]
+    paths = [latin_path(options, seed=3, step=step) for step in range(6)]
+    for edge, candidates in enumerate(options):
+        drawn = [path[edge] for path in paths]
+        assert all(drawn.count(name) == 6 // len(candidates) for name in candidates)
+        assert sorted(drawn[: len(candidates)]) == sorted(candidates), "already in the first block"
+    assert paths == [latin_path(options, seed=3, step=step) for step in range(6)]
+    assert paths != [latin_path(options, seed=4, step=step) for step in range(6)]
+
+
+def test_a_single_path_trains_the_candidates_on_it_alone():
+    torch.manual_seed(0)
+    network = build_supernet(SPACE)
+    keys = network.state_dict().keys()
+    with single_path(network, [PLANTED] * 31):
+        sum(one.square().mean() for one in network(torch.randn(2, 3, 64, 64))).backward()
+    assert network.state_dict().keys() == keys
+    moved = [mixture.candidates[1] for _, mixture in network.mixtures()]
+    assert all(weight.grad is not None for candidate in moved for weight in candidate.parameters())
+    assert all(alpha.grad is None for alpha in network.alphas())
+
+
+def test_oneshot_refuses_partial_channels(config):
+    task = task_of(replace(config, space=replace(SPACE, channels=32, partial=2)))
+    with pytest.raises(SearchError, match=r"space.partial: 2, but a single path of partial channels"):
+        OneShotStrategy(task)
