@@ -38,7 +38,7 @@ from inference.export_check import Differences, change_lines, compare, score_cha
 from inference.export_records import FORMS, Record
 from inference.folding.network import fold
 from inference.predictor import Predictor
-from inference.tasks import folder_job
+from inference.tasks import folder_set
 from inference.weights import LoadedNetwork, load_network
 from utils.config import named_folders
 from utils.device import banner
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if size < 32:
         raise UserError(f"--size {size}: at least 32 pixels.")
     # Read before the network is converted, which takes a while.
-    pictures = [task.image for task in folder_job(options.images).tasks]
+    pictures = [task.image for task in folder_set(options.images).tasks]
     benchmarks = named_folders(options.data or [], "--data")
     model = convert(loaded, size, engine, precision, options)
     record = describe(loaded, size, engine, precision, options.form)
@@ -152,7 +152,7 @@ def convert(loaded: LoadedNetwork, size: int, engine: str, precision: str, optio
         raise EngineError(
             f"--calibration: only int8 is calibrated, not {precision}. Leave it out, or add --precision int8."
         )
-    calibration = [] if options.calibration is None else [task.image for task in folder_job(options.calibration).tasks]
+    calibration = [] if options.calibration is None else [task.image for task in folder_set(options.calibration).tasks]
     if precision == "int8" and not calibration:
         raise EngineError("--precision int8: is calibrated on pictures. Give some of yours: --calibration DIR.")
     if options.form == "network":
@@ -257,7 +257,7 @@ def verify(options: argparse.Namespace) -> int:
         )
     print(json.dumps({key: value for key, value in exported.record.items() if key != "checks"}))
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = [task.image for task in folder_job(options.images).tasks]
+        pictures = [task.image for task in folder_set(options.images).tasks]
         benchmarks = named_folders(options.data or [], "--data")
         check(exported, loaded, exported.record["size"], pictures, benchmarks, Path(scratch))
     return 0

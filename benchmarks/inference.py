@@ -41,10 +41,10 @@ from benchmarks.rounds import Name, alternate
 from data.image_io import read_image, write_png
 from inference.engines.base import EngineError, EngineName, EnginePrecision
 from inference.folding.network import fold
-from inference.map_writer import MapMaker, streams_for
+from inference.map_writer import MapWriter, streams_for
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
-from inference.tasks import Task, folder_job
+from inference.tasks import Outputs, Task, folder_set
 from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, build_network
 from training.throughput import peak_memory
@@ -152,7 +152,7 @@ def network_of(name: str) -> LoadedNetwork:
 def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """All that is to be known of one network."""
     loaded = network_of(name)
-    images = [task.image for task in folder_job(options.images).tasks]
+    images = [task.image for task in folder_set(options.images).tasks]
     # Few batches would measure how a run begins and ends, which is not worth its time but in the quick run.
     count = options.count or (128 if name in shipped() else 40 if options.quick else 16)
     wanted = [v for v in VARIANTS if not options.quick or v in SPEEDUPS.values()]
@@ -227,7 +227,7 @@ def ways(variant: Variant, tasks: Sequence[Task], folder: Path) -> dict[str, Cal
     few = tasks[: pictures_of("network 1", len(tasks))]
     prepared = [lone.prepare(read_image(task.image)) for task in tasks]
     batches = [prepared[start : start + BATCH] for start in range(0, len(prepared), BATCH)]
-    maker = MapMaker(many, folder, batch=BATCH, workers=min(4, usable_cores()))
+    writer = MapWriter(many, Outputs(folder), batch=BATCH, workers=min(4, usable_cores()))
 
     def network_8() -> None:
         with ThreadPoolExecutor(many.engine.streams) as threads:
@@ -237,10 +237,10 @@ def ways(variant: Variant, tasks: Sequence[Task], folder: Path) -> dict[str, Cal
         for task in few:
             image = read_image(task.image)
             (logits,) = lone.logits([lone.prepare(image)])
-            write_png(task.output(folder, "maps"), to_8bit(restore(logits, (image.shape[0], image.shape[1]))))
+            write_png(writer.outputs.path(task, "maps"), to_8bit(restore(logits, (image.shape[0], image.shape[1]))))
 
     def as_test_py() -> None:
-        for failure in maker.make(tasks):
+        for failure in writer.write(tasks):
             raise UserError(failure.reason)
 
     return {
@@ -288,7 +288,7 @@ def tell_memory(options: argparse.Namespace) -> int:
     """What `memory_of` starts; int8 is calibrated already."""
     name, engine, precision = options.memory_of
     loaded = network_of(name)
-    images = [task.image for task in folder_job(options.images).tasks][:CALIBRATION]
+    images = [task.image for task in folder_set(options.images).tasks][:CALIBRATION]
     if (engine, precision) == PLAIN:
         predictor = Predictor(PlainEngine(loaded.network, loaded.size))
     else:

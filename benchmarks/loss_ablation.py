@@ -161,8 +161,9 @@ def score(group: RunGroup, folder: Path, sets: dict[str, Path], device: str) -> 
     }  # fmt: skip
     words = ("--weights", str(weights), "--data", *data, "--device", device)
     tested = group.complete(Run(f"scores-{folder.name}", "test.py", words, content))
-    jobs = json.loads((tested / "results.json").read_text(encoding="utf-8"))["jobs"]
-    return {job["name"]: job["scores"] for job in jobs}
+    record = json.loads((tested / "results.json").read_text(encoding="utf-8"))
+    scored = record.get("sets") or record["jobs"]  # the name in earlier releases
+    return {each["name"]: each["scores"] for each in scored}
 
 
 def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: Path, budget: Budget) -> None:

@@ -29,10 +29,10 @@ from benchmarks.rounds import alternate
 from data.image_io import read_image, write_png
 from evaluation.tables.writer import Table, markdown
 from inference.engines.base import EngineName, EnginePrecision
-from inference.map_writer import MapMaker, streams_for
+from inference.map_writer import MapWriter, streams_for
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
-from inference.tasks import Task, folder_job
+from inference.tasks import Outputs, Task, folder_set
 from inference.weights import load_network
 from utils.cores import usable_cores
 from utils.device import banner, choose_device, keep_memory
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints, writes."""
     options = parse(arguments)
     keep_memory()
-    images = [task.image for task in folder_job(options.images).tasks]
+    images = [task.image for task in folder_set(options.images).tasks]
     # Few pictures are taken again and again, under other names.
     count = options.count or len(images)
     tasks = [Task(f"{i:05d}", images[i % len(images)]) for i in range(count)]
@@ -72,14 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for streams in (streams_for(count, options.batch), 1)
     )
     with tempfile.TemporaryDirectory() as folder:
-        maker = MapMaker(predictor, Path(folder), batch=options.batch, workers=min(4, usable_cores()))
-        seconds = alternate(ways(maker, lone, tasks), options.rounds)
+        writer = MapWriter(predictor, Outputs(Path(folder)), batch=options.batch, workers=min(4, usable_cores()))
+        seconds = alternate(ways(writer, lone, tasks), options.rounds)
     timings = [Timing(name, tuple(values)) for name, values in seconds.items()]
-    text = report(timings, maker, len(tasks), options)
+    text = report(timings, writer, len(tasks), options)
     print(text)
     if options.report is not None:
         replace_text(options.report, text + "\n")
-    print(json.dumps(figures(timings, maker, len(tasks))))
+    print(json.dumps(figures(timings, writer, len(tasks))))
     return 0
 
 
@@ -107,18 +107,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def ways(maker: MapMaker, lone: Predictor, tasks: Sequence[Task]) -> dict[str, Callable[[], object]]:
+def ways(writer: MapWriter, lone: Predictor, tasks: Sequence[Task]) -> dict[str, Callable[[], object]]:
     """What is timed, by name; the prepared batches are made here, before any clock runs.
 
     Args:
-        maker: what test.py runs.
+        writer: what test.py runs.
         lone: its predictor again, with all cores for one call at a time.
         tasks: the pictures.
     """
-    predictor = maker.predictor
+    predictor = writer.predictor
     batches = [
-        [predictor.prepare(read_image(task.image)) for task in tasks[start : start + maker.batch]]
-        for start in range(0, len(tasks), maker.batch)
+        [predictor.prepare(read_image(task.image)) for task in tasks[start : start + writer.batch]]
+        for start in range(0, len(tasks), writer.batch)
     ]
 
     def network() -> None:
@@ -126,30 +126,30 @@ def ways(maker: MapMaker, lone: Predictor, tasks: Sequence[Task]) -> dict[str, C
             list(threads.map(predictor.logits, batches))
 
     def overlapped() -> None:
-        failures = maker.make(tasks)
+        failures = writer.write(tasks)
         if failures:
             raise UserError(failures[0].reason)
 
     def in_line() -> None:
-        for start in range(0, len(tasks), maker.batch):
-            group = tasks[start : start + maker.batch]
+        for start in range(0, len(tasks), writer.batch):
+            group = tasks[start : start + writer.batch]
             images = [read_image(task.image) for task in group]
             logits = lone.logits([lone.prepare(image) for image in images])
             for task, image, one in zip(group, images, logits, strict=True):
-                write_png(task.output(maker.out, "maps"), to_8bit(restore(one, (image.shape[0], image.shape[1]))))
+                write_png(writer.outputs.path(task, "maps"), to_8bit(restore(one, (image.shape[0], image.shape[1]))))
 
     return {"network": network, "test.py": overlapped, "in line": in_line}
 
 
-def report(timings: Sequence[Timing], maker: MapMaker, count: int, options: argparse.Namespace) -> str:
+def report(timings: Sequence[Timing], writer: MapWriter, count: int, options: argparse.Namespace) -> str:
     """The table, and under which conditions it was measured."""
     alone = timings[0].median
-    predictor = maker.predictor
+    predictor = writer.predictor
     lines = [
         "# Whole run against network alone",
         "",
         f"{count} pictures of `{options.images.name}`, weights `{Path(options.weights).stem}`, "
-        f"{predictor.size} x {predictor.size}, batches of {maker.batch}; "
+        f"{predictor.size} x {predictor.size}, batches of {writer.batch}; "
         f"medians of {options.rounds} alternated rounds.",
         "",
         f"{banner(predictor.device, predictor.precision)} | {usable_cores()} cores | "
@@ -165,7 +165,7 @@ def report(timings: Sequence[Timing], maker: MapMaker, count: int, options: argp
     return "\n".join([*lines, markdown(Table(heads, rows))])
 
 
-def figures(timings: Sequence[Timing], maker: MapMaker, count: int) -> dict[str, object]:
+def figures(timings: Sequence[Timing], writer: MapWriter, count: int) -> dict[str, object]:
     """The line of JSON; `ratio` is test.py's median over the network's."""
     network, overlapped, in_line = (timing.median for timing in timings)
     return {
@@ -173,11 +173,11 @@ def figures(timings: Sequence[Timing], maker: MapMaker, count: int) -> dict[str,
         "in_line_ratio": round(in_line / network, 4),
         "pictures_per_s": round(count / overlapped, 2),
         "pictures": count,
-        "batch": maker.batch,
-        "size": maker.predictor.size,
-        "engine": maker.predictor.engine.name,
-        "precision": maker.predictor.precision,
-        "streams": maker.predictor.engine.streams,
+        "batch": writer.batch,
+        "size": writer.predictor.size,
+        "engine": writer.predictor.engine.name,
+        "precision": writer.predictor.precision,
+        "streams": writer.predictor.engine.streams,
         "threads": torch.get_num_threads(),
         "cores": usable_cores(),
         "load": round(os.getloadavg()[0], 2),

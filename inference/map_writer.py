@@ -1,95 +1,179 @@
-"""From pictures to files: the maps of many pictures and, where wanted, overlays and cut-outs."""
+"""From images to files: the saliency maps of many images and, where wanted, overlays and cutouts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from data.image_io import Pixels, read_image, write_png
-from inference.compositing import cut_out, overlay
+from data.errors import DataError
+from data.image_files import PIXEL_LIMIT, open_image
+from data.image_io import ImageMetadata, Pixels, read_image_with_metadata, write_png
+from inference.compositing import overlay
+from inference.cutouts import Style, write_cutout
+from inference.manifest import NAME as MANIFEST
+from inference.manifest import Identity, record
+from inference.memory import ByteBudget
 from inference.pipeline import Failure, Stages, run
-from inference.predictor import Predictor
+from inference.predictor import Predictor, Prepared
+from inference.refinement import Refinement
 from inference.saliency import restore, to_8bit
-from inference.tasks import Task
+from inference.tasks import Outputs, Task
 
 Logits = NDArray[np.float32]
 
 MOST_STREAMS = 8  # more calls side by side fill the memory, not the cores
-
-DRAWN: dict[str, Callable[[Pixels, Pixels], Pixels]] = {"overlay": overlay, "cutout": cut_out}
-"""What can be drawn of a picture and its map, by the name of its folder."""
-
-
-def streams_for(pictures: int, batch: int) -> int:
-    """How many threads should call the network: one a core, if there are batches for them all."""
-    return max(1, min(torch.get_num_threads(), MOST_STREAMS, -(-pictures // batch)))
+READING, WRITING, DRAWING = 18, 10, 26  # bytes a pixel while an image is read, its map written, its cutout drawn
+KEPT = 1 << 20  # pixels; a larger image is read again when it is drawn on, since many wait for the network
+LEAST_BUDGET, BUDGET_OF_A_WORKER = 512 << 20, 128 << 20  # bytes
 
 
-def even_batch(pictures: int, most: int, streams: int) -> int:
-    """Pictures a call so that all streams have equally many calls: a long last one would leave the others idle."""
-    calls = max(1, -(-pictures // (most * streams)))  # of each stream
-    return max(1, -(-pictures // (calls * streams)))
+def streams_for(images: int, batch: int) -> int:
+    """How many threads should call the network: one for each core, if there are batches for them all."""
+    return max(1, min(torch.get_num_threads(), MOST_STREAMS, -(-images // batch)))
+
+
+def even_batch(images: int, most: int, streams: int) -> int:
+    """Images a call so that all streams have equally many calls: a long last one would leave the others idle."""
+    calls = max(1, -(-images // (most * streams)))  # of each stream
+    return max(1, -(-images // (calls * streams)))
 
 
 class Loaded(NamedTuple):
-    """A picture on its way: what the network takes, the size to come back to, and the pixels if they are drawn on."""
+    """An image that waits for the network: what the network takes, and what is needed to write its outputs.
 
-    prepared: Tensor
+    Attributes:
+        prepared: see `Predictor.prepare`.
+        size: height and width of the map.
+        image: the pixels, (H, W, 3), and the metadata, if they are drawn on and few.
+        identity: of the file that was read; None if it changed while it was read.
+    """
+
+    prepared: Prepared
     size: tuple[int, int]
-    image: Pixels | None
+    image: tuple[Pixels, ImageMetadata] | None
+    identity: Identity | None
 
 
 @dataclass(frozen=True)
-class MapMaker:
-    """Writes the maps of pictures below a folder.
+class MapWriter:
+    """Writes the maps of images below a folder.
 
-    Args:
-        predictor: what computes them.
-        out: maps go to `out/maps`, overlays to `out/overlay`, cut-outs to `out/cutout`.
-        drawn: which of `DRAWN` to write beside the maps.
-        batch: most pictures that the network takes at once; see `even_batch`.
+    Attributes:
+        predictor: computes them.
+        outputs: where they go, and which kinds are written.
+        style: of the cutouts.
+        refinement: of the maps.
+        batch: most images that the network takes at once; see `even_batch`.
         workers: threads that read, and as many that write.
+        max_pixels: see `read_image`.
+        records: whether to record what is written in the manifest of the output folder.
     """
 
     predictor: Predictor
-    out: Path
-    drawn: Sequence[str] = ()
+    outputs: Outputs
+    style: Style = field(default_factory=Style)
+    refinement: Refinement = field(default_factory=Refinement)
     batch: int = 8
     workers: int = 2
+    max_pixels: int = PIXEL_LIMIT
+    records: bool = False
 
-    def make(self, tasks: Sequence[Task], settled: Callable[[], object] = lambda: None) -> list[Failure[Task]]:
-        """Writes the outputs of all tasks; gives back those that could not be read or written.
+    def write(
+        self,
+        tasks: Sequence[Task],
+        settled: Callable[[], object] = lambda: None,
+        planned: int | None = None,
+    ) -> list[Failure[Task]]:
+        """Writes the outputs of all tasks; returns those that could not be read or written.
 
         Args:
-            tasks: the pictures.
-            settled: called once a picture, for a progress bar.
+            tasks: the images.
+            settled: called once for each image, for a progress bar.
+            planned: number of images that the batches are divided for, if others than these were planned: a resumed
+                run then computes in batches of the same size.
         """
-        stages = Stages(self._read, self._network, self._write)
+        streams = self.predictor.engine.streams
+        batch = even_batch(planned or len(tasks), self.batch, streams)
         threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # pictures go side by side; OpenCV's own threads would take the network's cores
-        try:
-            streams = self.predictor.engine.streams
-            return run(tasks, stages, even_batch(len(tasks), self.batch, streams), self.workers, streams, settled)
-        finally:
-            cv2.setNumThreads(threads)
+        cv2.setNumThreads(1)  # images are processed side by side; OpenCV's own threads would take the network's cores
+        with ExitStack() as stack:
+            stack.callback(cv2.setNumThreads, threads)
+            path = self.outputs.folder / MANIFEST
+            log = stack.enter_context(path.open("a", encoding="utf-8")) if self.records else None
+            stages = _Stages(self, ByteBudget(max(LEAST_BUDGET, self.workers * BUDGET_OF_A_WORKER)), log)
+            return run(tasks, Stages(stages.read, stages.network, stages.write), batch, self.workers, streams, settled)
 
-    def _read(self, task: Task) -> Loaded:
-        image = read_image(task.image)
-        height, width = image.shape[:2]
-        return Loaded(self.predictor.prepare(image), (height, width), image if self.drawn else None)
 
-    def _network(self, batch: Sequence[Loaded]) -> Sequence[Logits]:
-        return list(self.predictor.logits([loaded.prepared for loaded in batch]))
+@dataclass(frozen=True)
+class _Stages:
+    writer: MapWriter
+    budget: ByteBudget
+    log: IO[str] | None
 
-    def _write(self, task: Task, loaded: Loaded, logits: Logits) -> None:
-        saliency = to_8bit(restore(logits, loaded.size))
-        write_png(task.output(self.out, "maps"), saliency)
-        if loaded.image is not None:
-            for kind in self.drawn:
-                write_png(task.output(self.out, kind), DRAWN[kind](loaded.image, saliency))
+    def read(self, task: Task) -> Loaded:
+        """Decodes and prepares an image."""
+        with self.budget.take(READING * self._pixel_count(task.image)):
+            identity = None if self.log is None else Identity.of(task.image)
+            image, metadata = self._image(task)
+            if identity is not None and not identity.has_same_times(task.image):
+                identity = None  # it changed while it was read: a later --resume makes it again
+            height, width = image.shape[:2]
+            keep = self._drawn and height * width <= KEPT
+            prepared = self.writer.predictor.prepare(image)
+            return Loaded(prepared, (height, width), (image, metadata) if keep else None, identity)
+
+    def network(self, batch: Sequence[Loaded]) -> Sequence[Logits]:
+        """Logits of a batch, each (S, S)."""
+        return list(self.writer.predictor.logits([loaded.prepared for loaded in batch]))
+
+    def write(self, task: Task, loaded: Loaded, logits: Logits) -> None:
+        """Writes the map and what is drawn."""
+        outputs, refinement = self.writer.outputs, self.writer.refinement
+        cost = (DRAWING if self._drawn else WRITING) * loaded.size[0] * loaded.size[1]
+        with self.budget.take(cost):
+            saliency = refinement.saliency(to_8bit(restore(refinement.logits(logits), loaded.size)))
+            if self._drawn:
+                self._draw(task, loaded, saliency)
+            if "maps" in outputs.kinds:  # last: where a map is, all of an image is
+                self._save(task, "maps", saliency)
+            if self.log is not None and loaded.identity is not None:
+                record(self.log, task, loaded.identity, outputs)
+
+    @property
+    def _drawn(self) -> list[str]:
+        return [kind for kind in self.writer.outputs.kinds if kind != "maps"]
+
+    def _draw(self, task: Task, loaded: Loaded, saliency: Pixels) -> None:
+        image, metadata = self._image(task) if loaded.image is None else loaded.image
+        if image.shape[:2] != loaded.size:
+            raise DataError(f"{task.image}: changed while it was read. Run again with --resume.")
+        for kind in self._drawn:
+            if kind == "overlay":
+                self._save(task, kind, overlay(image, saliency))
+            else:
+                self._save(task, kind, self.writer.style.compose(image, saliency), metadata)
+
+    def _save(self, task: Task, kind: str, pixels: Pixels, metadata: ImageMetadata | None = None) -> None:
+        path = self.writer.outputs.path(task, kind)
+        if metadata is None and not self.writer.outputs.file:
+            write_png(path, pixels)
+        elif metadata is None:
+            write_cutout(path, pixels)
+        else:
+            write_cutout(path, pixels, metadata.profile, metadata.dpi)
+
+    def _image(self, task: Task) -> tuple[Pixels, ImageMetadata]:
+        return read_image_with_metadata(task.image, self.writer.max_pixels)
+
+    def _pixel_count(self, path: Path) -> int:
+        """Pixels of an image by its header, for the bound on memory; 0 if unknown."""
+        with suppress(Exception):
+            width, height = open_image(path, self.writer.max_pixels).image.size
+            return width * height
+        return 0

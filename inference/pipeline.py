@@ -1,9 +1,9 @@
-"""Reading, network and writing of many pictures, overlapped in bounded memory.
+"""Reading, network and writing of many images, overlapped in bounded memory.
 
     reader threads  ->  look-ahead  ->  network threads, a batch each  ->  backlog  ->  writer threads
 
-Threads suffice: decoding, resizing and encoding run in OpenCV, Pillow and NumPy, which let go of the
-interpreter's lock. Look-ahead and backlog are bounded, so 10,000 pictures need no more memory than a few
+Threads suffice: decoding, resizing and encoding run in OpenCV, Pillow and NumPy, which release the
+interpreter's lock. Look-ahead and backlog are bounded, so 10,000 images need no more memory than a few
 batches.
 """
 
@@ -14,15 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 Result = TypeVar("Result")
 
 _Group = list[tuple[Item, Loaded]]
+Fault = UserError | OSError | MemoryError
+"""An error that concerns one item only."""
 
-AHEAD = 2  # batches, or pictures a worker, that are read ahead of the network and that may wait to be written
+AHEAD = 2  # batches, or images for each worker, that are read ahead of the network and that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Stages(Generic[Item, Loaded, Result]):
     """The three stages of a run.
 
     Args:
-        read: makes of one item what the network takes; called in reader threads.
-        network: makes of a batch one result for each of its elements, in order; called in network threads.
+        read: converts one item to what the network takes; called in reader threads.
+        network: computes one result for each element of a batch, in order; called in network threads.
         write: stores one result; called in writer threads.
     """
 
@@ -56,33 +58,33 @@ def run(
     streams: int = 1,
     settled: Callable[[], object] = lambda: None,
 ) -> list[Failure[Item]]:
-    """Takes every item through the three stages; one bad item does not stop the others.
+    """Takes every item through the three stages; an item that fails does not stop the others.
 
     Args:
         items: taken lazily, a few batches ahead of the network.
         stages: what to do.
         batch: items that the network takes at once; only the last batch may be smaller.
         workers: reader threads, and as many writer threads.
-        streams: network threads. As many as there are cores, of one thread each, wait for nobody: a network that
-            shares out each layer over all cores stands still while one of them decodes a picture.
+        streams: network threads. One for each core, of one thread each, is fastest: a network that divides each
+            layer among all cores waits while one of them decodes an image.
         settled: called once for every item, after it is written or has failed; for a progress bar.
 
     Returns:
-        The items that could not be read or written (`UserError` or `OSError`), as they were met. Any other
-        exception is a fault of the program: it is raised, and what waits is dropped.
+        The items that could not be read or written (`UserError`, `OSError` or `MemoryError`), in the order in which
+        they failed. Any other exception is a fault of the program: it is raised, and what waits is dropped.
     """
     failures: list[Failure[Item]] = []
     ahead = AHEAD * max(batch, workers)  # small batches must not leave readers idle
     computing: deque[tuple[_Group[Item, Loaded], Future[Sequence[Result]]]] = deque()
     backlog: deque[tuple[Item, Future[None]]] = deque()
 
-    def settle(item: Item, error: UserError | OSError | None) -> None:
+    def settle(item: Item, error: Fault | None) -> None:
         if error is not None:
-            failures.append(Failure(item, str(error)))
+            failures.append(Failure(item, _reason(error)))
         settled()
 
     def finish(batches: int, results: int) -> None:
-        """Hands over and settles in order, until so few are left behind."""
+        """Submits and settles in order, until so few batches and results are pending."""
         while len(computing) > batches:
             group, future = computing.popleft()
             for (item, loaded), result in zip(group, future.result(), strict=True):
@@ -97,15 +99,15 @@ def run(
     ):
         for group in _batches(_read_ahead(items, stages.read, readers, ahead), batch, settle):
             computing.append((group, networks.submit(stages.network, [loaded for _, loaded in group])))
-            finish(streams, ahead)  # one batch lies ready while all streams are busy
+            finish(streams, ahead)  # one batch is ready while all streams are busy
         finish(0, 0)
     return failures
 
 
 def in_background(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
-    """The same items in the same order, taken in a thread of its own up to `depth` ahead.
+    """The same items in the same order, taken in a thread of their own up to `depth` ahead.
 
-    For a source that must be read one after the other, such as a video. Close the generator to end it early.
+    For a source that must be read in order, such as a video. Close the generator to end it early.
     """
     source, end = iter(items), object()
     thread = ThreadPoolExecutor(1, "source")
@@ -120,7 +122,7 @@ def in_background(items: Iterable[Item], depth: int) -> Generator[Item, None, No
 
 @contextmanager
 def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with the block; what they have not begun by then is dropped."""
+    """Threads that end with the block; work that has not begun by then is dropped."""
     pool = ThreadPoolExecutor(count, name)
     try:
         yield pool
@@ -131,7 +133,7 @@ def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
 def _read_ahead(
     items: Iterable[Item], read: Callable[[Item], Loaded], readers: ThreadPoolExecutor, depth: int
 ) -> Iterator[tuple[Item, Future[Loaded]]]:
-    """Starts reading up to `depth` items before the one that is asked for."""
+    """Starts reading up to `depth` items before the one that is yielded."""
     ahead: deque[tuple[Item, Future[Loaded]]] = deque()
     for item in items:
         ahead.append((item, readers.submit(read, item)))
@@ -144,14 +146,14 @@ def _read_ahead(
 def _batches(
     started: Iterable[tuple[Item, Future[Loaded]]],
     size: int,
-    settle: Callable[[Item, UserError | OSError | None], None],
+    settle: Callable[[Item, Fault | None], None],
 ) -> Iterator[_Group[Item, Loaded]]:
-    """Full batches of what could be read; what could not is settled on the way."""
+    """Full batches of the items that could be read; the others are settled."""
     group: _Group[Item, Loaded] = []
     for item, future in started:
         try:
             group.append((item, future.result()))
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError) as error:
             settle(item, error)
         if len(group) == size:
             yield group
@@ -160,8 +162,15 @@ def _batches(
         yield group
 
 
-def _written(item: Item, future: Future[None]) -> tuple[Item, UserError | OSError | None]:
+def _written(item: Item, future: Future[None]) -> tuple[Item, Fault | None]:
     error = future.exception()
-    if error is None or isinstance(error, UserError | OSError):
+    if error is None or isinstance(error, Fault):
         return item, error
     raise error
+
+
+def _reason(error: Fault) -> str:
+    """A line that names the file."""
+    if isinstance(error, MemoryError):
+        return "not enough memory for this image. Scale it down, or use fewer --workers."
+    return one_line(str(error))

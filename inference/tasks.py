@@ -1,122 +1,160 @@
-"""Which pictures a run takes, what their outputs are called, and that none of them falls on an input.
+"""Which images a run takes and where their outputs go.
 
-Outputs of one kind (maps, overlay, cutout) share a folder below the output folder, and mirror the tree of the input:
-`photos/2024/dog.jpg` becomes `OUT/maps/2024/dog.png`; a benchmark NAME gets a folder of its own, `OUT/maps/NAME/`.
+Outputs of one kind (maps, overlay, cutout) share a folder below the output folder and mirror the tree of the input:
+`photos/2024/dog.jpg` becomes `OUT/maps/2024/dog.png`. A dataset NAME gets a folder of its own, `OUT/maps/NAME/`. For a
+single image `OUT` may be the file itself.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.layouts import find_images, find_pairs
+from inference.cutouts import SUFFIXES, Style, check_format
 from utils.errors import UserError
 
 KINDS = ("maps", "overlay", "cutout")
 
 
-class JobError(UserError):
-    """Inputs and outputs that cannot go together."""
+class TaskError(UserError):
+    """Inputs and outputs that do not fit together."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture of a run.
+    """One image of a run.
 
-    Args:
+    Attributes:
         name: of its outputs: POSIX path below `OUT/maps` and so on, without `.png`.
-        image: the picture's file.
-        mask: its mask, in a benchmark.
+        image: the image's file.
+        source: POSIX path of the image below its root, for a dataset after its name; the same wherever the root is.
+        mask: its mask, in a dataset.
     """
 
     name: str
     image: Path
+    source: str = ""
     mask: Path | None = None
-
-    def output(self, out: Path, kind: str) -> Path:
-        """The file that holds one of the `KINDS` of this picture."""
-        return out / kind / f"{self.name}.png"
 
 
 @dataclass(frozen=True)
-class Job:
-    """Pictures that belong together.
+class ImageSet:
+    """Images that belong together: those of a folder, or a dataset.
 
-    Args:
+    Attributes:
         title: of progress bar and sheet.
-        root: folder or file that they come from.
-        tasks: the pictures.
-        benchmark: whether they have masks, to be scored.
+        root: the folder or file that they come from.
+        tasks: the images.
+        has_masks: whether they are scored.
         notes: what the user should know before the run.
+        problems: files that look like images and are not read, a line each.
     """
 
     title: str
     root: Path
     tasks: tuple[Task, ...]
-    benchmark: bool = False
+    has_masks: bool = False
     notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
-def folder_job(path: Path) -> Job:
-    """All pictures of a folder and the folders below it, or one file.
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run writes.
 
-    Two pictures that differ in their suffix alone would share one output. They keep the suffix in its name:
+    Attributes:
+        out: `--out`.
+        kinds: which of `KINDS` are written.
+        file: whether `out` is the file of the only output.
+    """
+
+    out: Path
+    kinds: tuple[str, ...] = ("maps",)
+    file: bool = False
+
+    @classmethod
+    def of(cls, out: Path, drawn: Sequence[str], sets: Sequence[ImageSet], style: Style) -> "Outputs":
+        """Decides whether `out` names a file: it has the suffix of an image and is no folder.
+
+        Raises:
+            TaskError, CutoutError: it names a file, but there are several images or outputs, or the format is wrong.
+        """
+        if out.is_dir() or out.suffix.lower() not in SUFFIXES:
+            return cls(out, ("maps", *drawn))
+        count = sum(len(each.tasks) for each in sets)
+        if count != 1 or len(drawn) > 1:
+            what = f"{count} images" if count != 1 else " and ".join(drawn)
+            raise TaskError(f"--out {out}: is one file, but the run has {what}. Give a folder as --out.")
+        check_format(out, alpha=drawn == ["cutout"] and style.has_alpha)
+        return cls(out, (drawn[0] if drawn else "maps",), file=True)
+
+    def path(self, task: Task, kind: str) -> Path:
+        """The file of one of the `KINDS` of an image."""
+        return self.out if self.file else self.out / kind / f"{task.name}.png"
+
+    def paths(self, task: Task) -> list[Path]:
+        """All files of an image."""
+        return [self.path(task, kind) for kind in self.kinds]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the records: `OUT`, or that of the file."""
+        return self.out.parent if self.file else self.out
+
+
+def folder_set(path: Path) -> ImageSet:
+    """All images of a folder and the folders below it, or one file.
+
+    Two images whose names differ only in the suffix would share one output. Their outputs keep the suffix:
     `a.jpg` and `a.png` become `a.jpg.png` and `a.png.png`.
 
     Raises:
-        LayoutError: nothing is there, or no picture.
-        JobError: even then two pictures share a name.
+        LayoutError: nothing is there, or no image.
+        TaskError: even then two images share a name.
     """
     root = path.parent if path.is_file() else path
-    places = [image.relative_to(root) for image in find_images(path).files]
+    found = find_images(path)
+    places = [image.relative_to(root) for image in found.files]
     shared = Counter(place.with_suffix("") for place in places)
     doubled = [place for place in places if shared[place.with_suffix("")] > 1]
     whole = set(doubled)
-    tasks = [Task((place if place in whole else place.with_suffix("")).as_posix(), root / place) for place in places]
-    _no_two_alike(tasks)
-    return Job(path.name or str(path), path, tuple(tasks), notes=_note(doubled))
+    tasks = [
+        Task((place if place in whole else place.with_suffix("")).as_posix(), root / place, place.as_posix())
+        for place in places
+    ]
+    _check_names(tasks)
+    title = path.stem if path.is_file() else path.resolve().name
+    problems = tuple(str(problem) for problem in found.problems)
+    return ImageSet(title, path, tuple(tasks), notes=_note(doubled), problems=problems)
 
 
-def benchmark_job(name: str, root: Path) -> Job:
-    """All pictures of a data set that has masks, in any layout that `data.layouts` knows.
+def dataset_set(name: str, root: Path) -> ImageSet:
+    """The images of a dataset in any layout that `data.layouts` finds.
 
     Raises:
-        LayoutError: no data set is there, or pictures and masks do not pair.
+        LayoutError: no dataset is there, or some of it does not pair.
     """
     pairs = find_pairs(root)
-    return Job(name, root, tuple(Task(f"{name}/{pair.name}", pair.image, pair.mask) for pair in pairs), benchmark=True)
+    tasks = tuple(Task(f"{name}/{pair.name}", pair.image, f"{name}/{pair.name}", pair.mask) for pair in pairs)
+    return ImageSet(name, root, tasks, has_masks=True)
 
 
-def check_places(jobs: Sequence[Job], out: Path) -> None:
-    """Makes sure that outputs can be written and that none lies among the inputs, where it would replace a picture
-    or be taken for one in the next run.
-
-    Raises:
-        JobError: naming both folders.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JobError(f"--out {out}: no folder can be made there ({error.strerror or error}).") from error
-    target = out.resolve()
-    for job in jobs:
-        source = job.root.resolve()
-        if source.is_dir() and target.is_relative_to(source):
-            where = "is the input folder" if target == source else f"lies inside the input folder {job.root}"
-            raise JobError(f"--out {out}: {where}; its pictures would be mixed with the outputs. Choose another place.")
-        for kind in KINDS:
-            if source.is_relative_to(target / kind):
-                raise JobError(
-                    f"{job.root}: lies inside {out / kind}, where this run writes; inputs would be overwritten. "
-                    "Choose another --out."
-                )
+def input_paths(sets: Sequence[ImageSet]) -> Iterator[Path]:
+    """Every file and folder that the sets are read from."""
+    for each in sets:
+        yield each.root
+        for task in each.tasks:
+            yield task.image
+            if task.mask is not None:
+                yield task.mask
 
 
-def _no_two_alike(tasks: Sequence[Task]) -> None:
+def _check_names(tasks: Sequence[Task]) -> None:
     owners: dict[str, Path] = {}
     for task in tasks:
         if task.name in owners:
-            raise JobError(
+            raise TaskError(
                 f"{owners[task.name]} and {task.image}: both would be written as {task.name}.png. Rename one of them."
             )
         owners[task.name] = task.image
@@ -127,6 +165,6 @@ def _note(doubled: Sequence[Path]) -> tuple[str, ...]:
         return ()
     first, second = (place.as_posix() for place in doubled[:2])
     return (
-        f"{len(doubled)} pictures share their name with another but for the suffix, such as {first} and {second}: "
+        f"{len(doubled)} images share their name with another but for the suffix, such as {first} and {second}: "
         f"their outputs keep it ({first}.png). If some of them are masks, use --data NAME=DIR instead.",
     )

@@ -48,18 +48,29 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
+def weights_path(source: str | Path) -> Path:
+    """The file of a shipped name or of a path.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    names = shipped()
+    path = SHIPPED / f"{source}.safetensors" if str(source) in names else Path(source)
+    if not path.is_file():
+        raise CheckpointError(
+            f"weights '{source}': neither a shipped model ({', '.join(names) or 'none'}) nor a file. "
+            f"Give one of these names or the path of a .safetensors, .pt or .pth file."
+        )
+    return path
+
+
 def load_network(source: str | Path) -> LoadedNetwork:
     """Loads a network by shipped name, from our .safetensors or .pt, or from a checkpoint of the authors.
 
     Raises:
         CheckpointError: naming the file, what is wrong with it and what to do.
     """
-    path = SHIPPED / f"{source}.safetensors" if str(source) in shipped() else Path(source)
-    if not path.is_file():
-        raise CheckpointError(
-            f"weights '{source}': neither a shipped model ({', '.join(shipped()) or 'none'}) nor a file. "
-            f"Give one of these names or the path of a .safetensors, .pt or .pth file."
-        )
+    path = weights_path(source)
     network, config, size = _from_safetensors(path) if path.suffix == ".safetensors" else _from_pickle(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return LoadedNetwork(network.eval(), config, size, path, sha256)

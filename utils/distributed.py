@@ -17,7 +17,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.errors import UserError
+from utils.errors import UserError, say
 
 Item = TypeVar("Item")
 
@@ -48,7 +48,7 @@ class Processes:
     def print_once(self, text: str) -> None:
         """Prints in the first process only."""
         if self.first:
-            print(text, flush=True)
+            say(text)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is set in any process."""

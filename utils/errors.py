@@ -1,5 +1,7 @@
 """Errors that a user can fix: one line each, no traceback."""
 
+import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -22,17 +24,40 @@ def printable(text: str, keep_spaces: bool = False) -> str:
     return "".join(c if c.isprintable() or (keep_spaces and c.isspace()) else ascii(c)[1:-1] for c in text)
 
 
+def say(text: str) -> None:
+    """Prints a line at once. Where standard output was closed, as by `| head -1`, the program runs on without it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _discard_output()
+
+
 def exit_on_user_error(main: Callable[[], int]) -> int:
     """Runs a program's `main` and turns a `UserError` into one line on standard error.
+
+    A character that the console cannot show is escaped. A closed standard output ends the program silently.
 
     Returns:
         What `main` returned, 2 after a `UserError`, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _discard_output()
+        return 1
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped. What is written is whole.", file=sys.stderr)
         return 130
+
+
+def _discard_output() -> None:
+    """What is written to standard output from here on is lost, and no error at the end of the program."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

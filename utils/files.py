@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import UserError
+
+_LONGEST_STEM = 200  # bytes
 
 
 class WriteError(UserError):
@@ -26,7 +29,7 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
     Raises:
         WriteError: if it can't be written; what stood at `path` before is still there, or at `keep`.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f".{_short(path.stem)}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
@@ -42,6 +45,12 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
         with suppress(OSError):  # where a file stands in the folder's place, there is nothing to clear away
             part.unlink()
         raise WriteError(f"{path}: can't be written ({reason}). Free space or choose another folder.") from error
+
+
+def _short(stem: str) -> str:
+    """A stem short enough that a file system which allows 255 bytes takes the temporary name."""
+    name = os.fsencode(stem)
+    return stem if len(name) <= _LONGEST_STEM else f"{os.fsdecode(name[:_LONGEST_STEM])}{zlib.crc32(name)}"
 
 
 def _free(folder: Path) -> int:

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Hashable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -98,6 +99,9 @@ def claim(out: Path, file: bool = False) -> IO[str]:
         if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             raise PathError(f"{out}: another run ({holder}) writes here. Stop it, or choose another --out.") from None
         raise PathError(f"{out}: its file system has no locks ({error.strerror}). Choose another --out.") from None
+    if not _is_at(lock, path):  # a run that ended has just removed it
+        lock.close()
+        return claim(out, file)
     try:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}\n")
@@ -105,6 +109,21 @@ def claim(out: Path, file: bool = False) -> IO[str]:
     except OSError as error:
         raise PathError(f"{out}: cannot be written ({error.strerror}). Choose another --out.") from None
     return lock
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
+def release(lock: IO[str] | None) -> None:
+    """Ends a lock of `claim` and removes its file; without one it does nothing."""
+    if lock is not None:
+        with suppress(OSError):  # Windows removes no open file; the next run then reuses it
+            Path(lock.name).unlink()
+        lock.close()
 
 
 def _lock(file: IO[str]) -> None:

@@ -6,15 +6,13 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from inference.errors import EngineError
-
-EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
-EnginePrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+from inference.settings import EngineName, EnginePrecision  # noqa: F401  # part of what engines share
 
 INSTALL = "pip install -r requirements-deploy.txt"
 

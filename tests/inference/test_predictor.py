@@ -48,12 +48,12 @@ def test_array_pillow_and_path_agree(predictor, image, tmp_path):
         np.testing.assert_array_equal(predictor(same), expected)
 
 
-def test_pillow_picture_is_turned_upright(image, tmp_path):
+def test_pillow_image_is_turned_upright(image, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(image).save(tmp_path / "turned.png", exif=exif)
-    with Image.open(tmp_path / "turned.png") as picture:
-        np.testing.assert_array_equal(as_pixels(picture), np.rot90(image, -1))
+    with Image.open(tmp_path / "turned.png") as opened:
+        np.testing.assert_array_equal(as_pixels(opened), np.rot90(image, -1))
     np.testing.assert_array_equal(as_pixels(tmp_path / "turned.png"), np.rot90(image, -1))
 
 
@@ -81,8 +81,8 @@ def test_bf16_stays_near_fp32(tiny_weights, predictor, image):
     assert 0 < difference.mean() < 0.02
 
 
-def test_bf16_stays_near_fp32_on_photographs(shared):
-    """The shipped network on real photographs: the MAE against the masks moves by less than 0.001."""
+def test_bf16_stays_near_fp32_on_real_images(shared):
+    """The shipped network on real images: the MAE against the masks moves by less than 0.001."""
     try:
         fast = Predictor.from_pretrained("lite", "cpu", "bf16", engine="torch")
     except DeviceError as error:
@@ -136,7 +136,7 @@ def test_to_8bit_rounds_and_never_stretches():
     ],
 )
 def test_other_arrays_are_refused(predictor, array):
-    with pytest.raises(PredictorError, match=r"is no picture; give \(height, width, 3\) uint8"):
+    with pytest.raises(PredictorError, match=r"is no image; give \(height, width, 3\) uint8"):
         predictor(array)
 
 
@@ -157,12 +157,12 @@ def test_cuda_where_there_is_none(tiny_weights):
 
 
 def test_flip_is_the_mean_with_the_mirror_image(tiny_weights):
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     plain = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch")
     both = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch", flip=True)
-    mirrored = np.ascontiguousarray(picture[:, ::-1])
-    one, other = (plain.logits([plain.prepare(image)])[0] for image in (picture, mirrored))
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    one, other = (plain.logits([plain.prepare(image)])[0] for image in (image, mirrored))
     expected = (one + other[:, ::-1]) / 2
     assert np.abs(one - other[:, ::-1]).max() > 1e-4, "a network of its own would be symmetric already"
-    np.testing.assert_allclose(both.logits([both.prepare(picture)])[0], expected, atol=1e-5)
-    np.testing.assert_allclose(both(mirrored)[:, ::-1], both(picture), atol=1e-5)
+    np.testing.assert_allclose(both.logits([both.prepare(image)])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(both(mirrored)[:, ::-1], both(image), atol=1e-5)

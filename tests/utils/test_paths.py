@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.paths import PathError, claim, refuse_overlaps
+from utils.paths import PathError, claim, refuse_overlaps, release
 
 
 @pytest.fixture
@@ -126,3 +126,9 @@ def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PathError, match=r"file/run: cannot be written \(Not a directory\)\. Choose another --out"):
         claim(tmp_path / "file" / "run")
+
+
+def test_a_released_lock_leaves_nothing(tmp_path):
+    release(claim(tmp_path))
+    release(None)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,31 @@
+"""A bound on the memory that several threads use at once, counted in bytes."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ByteBudget:
+    """Threads wait until the bytes that they need are free; one that needs more than the limit runs alone.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._used = 0
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def take(self, count: int) -> Iterator[None]:
+        """Holds so many bytes for the duration of the block; never nested."""
+        with self._freed:
+            self._freed.wait_for(lambda: self._used == 0 or self._used + count <= self.limit)
+            self._used += count
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._used -= count
+                self._freed.notify_all()
