@@ -1,7 +1,7 @@
 """Auto-MSFNet: encoder, lateral convolutions, three FusionCells, three heads.
 
 Source: paper Figure 2 (overview); layer details from the authors' released code.
-Differs from the released code: sizes follow the input and the encoder's strides, so any picture size works,
+Differs from the released code: sizes follow the input and the encoder's strides, so any image size works,
 and the logits come out at the input's size instead of a fixed 256.
 """
 
@@ -11,13 +11,16 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from net import encoder as encoders
-from net.encoder import Encoder, EncoderError
+from net.encoder import Encoder, check_strides
 from net.fusion_cell import ConvBNReLU, FusionCell, resize
 from net.genotype import Genotype, load
 from net.settings import NetworkConfig
-from net.wiring import LEVELS, wiring_of
+from net.wiring import CELL_STRIDES, wiring_of
+from utils.errors import UserError
 
-CELL_STRIDES = (16, 8, 4)  # paper, Figure 2: cells at 16x16, 32x32, 64x64 of a 256x256 input
+
+class NetworkError(UserError):
+    """A batch that the network can't be trained on."""
 
 
 class Logits(NamedTuple):
@@ -32,7 +35,7 @@ class AutoMSFNet(nn.Module):
     """The network of the paper.
 
     Args:
-        encoder: gives E2..E5; one of its levels must have each stride of 16, 8 and 4, where the cells stand.
+        encoder: gives E2..E5; one of its levels must have each stride of 16, 8 and 4, where the cells are.
         genotype: operations of the three cells.
         channels: width C of laterals and cells.
 
@@ -57,8 +60,14 @@ class AutoMSFNet(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for _ in genotype.cells)
 
     def forward(self, image: Tensor) -> Logits:
-        """Logits of all three outputs; inference reads `p1` alone."""
+        """Logits of all three outputs; inference reads only `p1`.
+
+        Raises:
+            NetworkError: in training, if the coarsest level has one pixel of one image, whose variance is undefined.
+        """
         size = (image.shape[-2], image.shape[-1])
+        if self.training:
+            _check_batch(image, self.encoder.strides[-1])
         levels = [lateral(x) for lateral, x in zip(self.laterals, reversed(self.encoder(image)), strict=True)]
         outputs: list[Tensor] = []
         state = None
@@ -99,14 +108,17 @@ def initialise(network: AutoMSFNet) -> None:
                     nn.init.zeros_(module.bias)
 
 
+def _check_batch(image: Tensor, stride: int) -> None:
+    count, _, height, width = image.shape
+    if count == 1 and max(height, width) <= stride:
+        raise NetworkError(
+            f"BatchNorm needs more than one value a channel, but the coarsest level of one image of {height} x {width} "
+            f"pixels is a single pixel (stride {stride}). Raise the batch size or the size of the images."
+        )
+
+
 def _sites(encoder: Encoder) -> tuple[int, ...]:
     """For each cell, the index among E5..E2 of the level whose size it takes."""
+    check_strides(type(encoder).__name__, encoder.strides)
     strides = list(reversed(encoder.strides))
-    absent = [stride for stride in CELL_STRIDES if stride not in strides]
-    if absent:
-        raise EncoderError(
-            f"{type(encoder).__name__} has levels at strides {', '.join(map(str, encoder.strides))}; the cells stand "
-            f"at {', '.join(map(str, CELL_STRIDES))}, so {absent[0]} is missing. Choose another encoder."
-        )
-    assert len(strides) == len(LEVELS)
     return tuple(strides.index(stride) for stride in CELL_STRIDES)

@@ -21,7 +21,7 @@ def accelerate(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         if type(child) is nn.ReLU6:
             setattr(module, name, FastReLU6())
-        elif isinstance(child, nn.Conv2d) and not isinstance(child, FastDepthwise) and FastDepthwise.fits(child):
+        elif type(child) is nn.Conv2d and FastDepthwise.fits(child):
             setattr(module, name, FastDepthwise(child))
         else:
             accelerate(child)
@@ -66,7 +66,7 @@ class FastDepthwise(nn.Conv2d):
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Whether it is depthwise, 3x3 or 5x5, stride 1 or 2, padded to keep the size, without bias."""
+        """Whether it is depthwise, 3x3 or 5x5, stride 1 or 2, padded with zeros to keep the size, without bias."""
         return (
             conv.groups == conv.in_channels == conv.out_channels > 1
             and conv.kernel_size in ((3, 3), (5, 5))
@@ -74,6 +74,7 @@ class FastDepthwise(nn.Conv2d):
             and conv.padding == (conv.kernel_size[0] // 2,) * 2
             and conv.dilation == (1, 1)
             and conv.bias is None
+            and conv.padding_mode == "zeros"
         )
 
     def forward(self, input: Tensor) -> Tensor:

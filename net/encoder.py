@@ -5,26 +5,30 @@ no fifth pool, so strides 2 to 16) is the released code's. Any other network is 
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 from urllib.error import URLError
 
 import timm
+import torch
+from timm.layers import Format
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, VGG16_BN_Weights, resnet50, vgg16_bn
 
 from net.state_dicts import check_values, fitting
+from net.wiring import CELL_STRIDES
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.plugins import Registry
 
 LEVELS = 4  # E2..E5
+_OTHER = "Choose another encoder, such as resnet50 or mobilenetv3_large_100."
 
 
 class EncoderError(UserError):
-    """An encoder that is not known, or whose weights can't be had or don't fit."""
+    """An encoder that is unknown or unsuitable, or whose weights are not available or don't fit."""
 
 
 class Encoder(nn.Module):
@@ -96,21 +100,94 @@ class VGG16(Encoder):
 
 
 class Timm(Encoder):
-    """The last four levels of a timm network built with `features_only=True`."""
+    """The last four levels of a timm network built with `features_only=True`; channels-last features are transposed.
+
+    Raises:
+        EncoderError: before any download, if it has no features, or lacks a level at a cell's stride.
+    """
 
     def __init__(self, name: str, pretrained: bool = False) -> None:
         super().__init__()
-        self.body = timm.create_model(name, pretrained=pretrained, features_only=True)
-        info = cast(FeatureInfo, self.body.feature_info)
+        self.name = name
+        if pretrained:
+            with torch.device("meta"):
+                _check_levels(name, _features(name, pretrained=False))
+        self.body = _features(name, pretrained)
+        info = _check_levels(name, self.body)
         self.channels, self.strides = tuple(info.channels()[-LEVELS:]), tuple(info.reduction()[-LEVELS:])
-        if len(self.channels) < LEVELS:
-            raise EncoderError(
-                f"encoder '{name}' has {len(self.channels)} levels, {LEVELS} are needed. Choose another."
-            )
+        self.channels_last = getattr(self.body, "output_fmt", Format.NCHW) == Format.NHWC
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """See `Encoder.forward`."""
-        return self.body(image)[-LEVELS:]
+        """See `Encoder.forward`.
+
+        Raises:
+            EncoderError: if the network does not take images of that size.
+        """
+        try:
+            levels = self.body(image)[-LEVELS:]
+        except AssertionError as error:  # timm checks sizes by assertions
+            raise _wrong_size(self.name, image.shape[-2:], error) from None
+        return [level.permute(0, 3, 1, 2) for level in levels] if self.channels_last else levels
+
+
+def check_sizes(name: str, sizes: Iterable[int]) -> None:
+    """Checks that an encoder takes square images of these sides, without computing or downloading anything.
+
+    Raises:
+        EncoderError: as `build`, or naming the size that is not supported.
+    """
+    if name in REGISTRY.names():
+        return
+    with torch.device("meta"), torch.no_grad():
+        encoder = _architecture(name, imagenet=False).eval()
+        for side in sizes:
+            try:
+                encoder(torch.empty(1, 3, side, side))
+            except RuntimeError as error:  # a table of positions of another size
+                raise _wrong_size(name, (side, side), error) from None
+
+
+def _features(name: str, pretrained: bool) -> nn.Module:
+    """timm's network, without its check of the image's size where it has such an option."""
+    config = timm.get_pretrained_cfg(name)
+    options = [{"strict_img_size": False}, {}] if config is not None and config.fixed_input_size else [{}]
+    for option in options:
+        try:
+            return timm.create_model(name, pretrained=pretrained, features_only=True, **option)
+        except TypeError as error:
+            if not option:
+                raise EncoderError(f"encoder '{name}': timm can't build its features ({error}). {_OTHER}") from None
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise EncoderError(f"encoder '{name}': timm can't build its features ({reason}). {_OTHER}") from None
+    raise AssertionError("the last option raises or returns")
+
+
+def _check_levels(name: str, body: nn.Module) -> FeatureInfo:
+    info = cast(FeatureInfo, body.feature_info)
+    check_strides(f"encoder '{name}'", info.reduction()[-LEVELS:])
+    return info
+
+
+def check_strides(name: str, strides: Sequence[int]) -> None:
+    """Refuses an encoder without four levels, or without one at a cell's stride.
+
+    Raises:
+        EncoderError: naming the strides that there are.
+    """
+    if len(strides) < LEVELS or any(stride not in strides for stride in CELL_STRIDES):
+        raise EncoderError(
+            f"{name} has levels at strides {', '.join(map(str, strides))}; four are needed, and the cells are at "
+            f"{', '.join(map(str, CELL_STRIDES))}. {_OTHER}"
+        )
+
+
+def _wrong_size(name: str, size: Sequence[int], error: Exception) -> EncoderError:
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return EncoderError(
+        f"encoder '{name}' does not take images of {size[0]} x {size[1]} pixels ({reason}). Change the size of the "
+        f"images, or choose another encoder."
+    )
 
 
 Factory = Callable[[bool], Encoder]
@@ -146,7 +223,7 @@ def build(name: str, weights: str | Path | None = None) -> Encoder:
     """Builds an encoder.
 
     Args:
-        name: `resnet50` or `vgg16` (torchvision), or any timm model that has `features_only`.
+        name: `resnet50` or `vgg16` (torchvision), or any timm model that supports `features_only`.
         weights: `imagenet` for the library's own weights (downloaded once), a path to a .safetensors or a
             weights-only .pt file in the library's layout, or None for random weights.
 

@@ -5,6 +5,7 @@ Source: paper Figure 2 (where the cells are) and Figure 7 (their edges). `net.wi
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,8 +15,16 @@ from net.wiring import Source, Wiring
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (B, C, h, w) to (B, C, *size), align_corners=False as in the released code."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    """Bilinear resize of (B, C, h, w) to (B, C, *size), align_corners=False as in the released code; keeps the dtype.
+
+    Autocast on CUDA would return float32, and every operation after it would run in float32.
+    """
+    if x.shape[-2:] == size:
+        return x
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 class ConvBNReLU(nn.Sequential):

@@ -1,4 +1,4 @@
-"""Genotype: which operation stands on which edge of the three cells. Data, never code.
+"""Genotype: which operation is on which edge of the three cells. Data, never code.
 
 Source: paper Figure 7 (edges and their order); the two published genotypes are those of the authors' release.
 """
@@ -15,6 +15,7 @@ from net.wiring import CELLS, LEVELS, Edge, edges, wiring_of
 from utils.errors import UserError
 
 SCHEMA = 1
+MOST_CHARACTERS = 1 << 20
 PUBLISHED = Path(__file__).parent / "genotypes"
 
 TOPOLOGIES: tuple[str, ...] = get_args(Topology)
@@ -44,8 +45,7 @@ class Genotype:
 
     Attributes:
         cells: operations of each.
-        topology: where every second inner edge starts. `released`: at the node's own level, as in the authors'
-            released forward pass; `figure`: at the cell's root, as Figure 7 draws it.
+        topology: `released` or `figure`, see `net.wiring`.
         provenance: who made it and how; free data for the reader.
 
     Raises:
@@ -95,10 +95,13 @@ class Genotype:
         Raises:
             GenotypeError: naming the origin, the cell and the key.
         """
+        if len(text) > MOST_CHARACTERS:
+            raise GenotypeError(f"{origin}: {len(text)} characters are no genotype. Give a file written by search.py.")
         try:
             record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise GenotypeError(f"{origin}: no JSON ({error}). Expected a genotype written by search.py.") from None
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise GenotypeError(f"{origin}: no JSON ({reason}). Expected a genotype written by search.py.") from None
         return _from_record(record, origin)
 
 
@@ -108,12 +111,20 @@ def load(source: str | Path) -> Genotype:
     Raises:
         GenotypeError: if there is no such name or file, or its content is not a valid genotype.
     """
-    published = PUBLISHED / f"{source}.json"
-    path = published if published.is_file() else Path(source)
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in PUBLISHED.glob("*.json")))
-        raise GenotypeError(f"genotype '{source}' is neither a published name ({known}) nor a file.")
-    return Genotype.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+    published = sorted(file.stem for file in PUBLISHED.glob("*.json"))
+    path = PUBLISHED / f"{source}.json" if str(source) in published else Path(source)
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
+    except UnicodeDecodeError:
+        raise GenotypeError(f"{path}: no UTF-8 text. Expected a genotype written by search.py.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise GenotypeError(
+            f"genotype {_short(str(source))} is neither a published name ({', '.join(published)}) nor a file that can "
+            f"be read ({reason})."
+        ) from None
+    return Genotype.from_json(text, origin=str(path))
 
 
 def operations_of(genotype: Genotype) -> list[tuple[Edge, str]]:
@@ -127,7 +138,11 @@ def _from_record(record: object, origin: str) -> Genotype:
         raise GenotypeError(f"{origin}: expected an object with the keys schema, topology and cells.")
     if record.get("schema") != SCHEMA:
         raise GenotypeError(
-            f"{origin}: schema is {record.get('schema')!r}, this program reads {SCHEMA}. Search again, or update."
+            f"{origin}: schema is {_short(record.get('schema'))}, this program reads {SCHEMA}. Search again, or update."
+        )
+    if not isinstance(record.get("provenance", {}), dict):
+        raise GenotypeError(
+            f"{origin}: provenance is {_short(record['provenance'])}, expected an object. Correct or remove it."
         )
     cells = tuple(_cell(cell, number, origin) for number, cell in enumerate(record["cells"], 1))
     try:
@@ -138,19 +153,21 @@ def _from_record(record: object, origin: str) -> Genotype:
 
 def _cell(record: object, number: int, origin: str) -> CellGenotype:
     if not isinstance(record, dict):
-        raise GenotypeError(f"{origin}: cell {number} is {record!r}, expected an object with outer and inner.")
+        raise GenotypeError(f"{origin}: cell {number} is {_short(record)}, expected an object with outer and inner.")
     return CellGenotype(*(_edges(record.get(kind), number, kind, origin) for kind in ("outer", "inner")))
 
 
 def _edges(value: object, number: int, kind: str, origin: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise GenotypeError(f"{origin}: cell {number}, {kind}: expected a list of operation names, got {value!r}.")
+        raise GenotypeError(f"{origin}: cell {number}, {kind}: expected a list of operations, got {_short(value)}.")
     return tuple(value)
 
 
 def _validate(genotype: Genotype, origin: str) -> None:
     if genotype.topology not in TOPOLOGIES:
-        raise GenotypeError(f"{origin}: topology is {genotype.topology!r}, expected one of {', '.join(TOPOLOGIES)}.")
+        raise GenotypeError(
+            f"{origin}: topology is {_short(genotype.topology)}, expected one of {', '.join(TOPOLOGIES)}."
+        )
     if len(genotype.cells) != CELLS:
         raise GenotypeError(f"{origin}: {len(genotype.cells)} cells, expected {CELLS}.")
     for number, cell in enumerate(genotype.cells, 1):
@@ -159,9 +176,15 @@ def _validate(genotype: Genotype, origin: str) -> None:
         for name in (*cell.outer, *cell.inner):
             if name not in operations.names():
                 raise GenotypeError(
-                    f"{origin}: cell {number} names the operation '{name}', which is not registered. Known: "
-                    f"{', '.join(operations.names())}. Register it with @operation('{name}') before loading."
+                    f"{origin}: cell {number} uses the operation {_short(name)}, which is not registered. Registered: "
+                    f"{', '.join(operations.names())}. Register it in a file given by --plugins."
                 )
+
+
+def _short(value: object) -> str:
+    """A value for an error, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]} ... ({len(text)} characters)"
 
 
 def _check_count(edges: Sequence[str], expected: int, where: str) -> None:

@@ -16,6 +16,7 @@ from net.settings import Topology
 
 LEVELS = ("E5", "E4", "E3", "E2")  # order of the outer edges
 CELLS = 3
+CELL_STRIDES = (16, 8, 4)  # paper, Figure 2: cells at 16x16, 32x32, 64x64 of a 256x256 input
 Source = Literal["root", "level", "before"]
 Kind = Literal["outer", "inner"]
 

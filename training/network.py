@@ -9,7 +9,7 @@ from torch import nn
 
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
-from net.encoder import stem
+from net.encoder import check_sizes, stem
 from training.settings import TrainConfig
 from utils.distributed import DistributedError, Processes
 
@@ -24,6 +24,9 @@ def build(
         processes: those of the run.
         encoder_weights: see `net.encoder.build`; None where a checkpoint or other weights will be loaded.
     """
+    check_sizes(
+        config.network.encoder, {config.data.size, *(size for stage in config.data.stages for size in stage.sizes)}
+    )
     network: Any = build_network(config.network, encoder_weights)
     network = network.to(processes.device, memory_format=torch.channels_last)
     if processes.device.type == "cpu":

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from net.auto_msfnet import AutoMSFNet, build_network
+from net.auto_msfnet import AutoMSFNet, NetworkError, build_network
 from net.encoder import Encoder, EncoderError
-from net.fusion_cell import FusionCell
+from net.fusion_cell import FusionCell, resize
 from net.genotype import CellGenotype, Genotype, load
 from net.losses import saliency_loss
 from net.settings import LossConfig, NetworkConfig
@@ -103,9 +103,9 @@ def test_an_encoder_without_the_strides_is_refused():
     class Coarse(Encoder):
         channels, strides = (8, 8, 8, 8), (8, 16, 32, 64)
 
-    with pytest.raises(EncoderError, match=r"strides 8, 16, 32, 64; the cells stand at 16, 8, 4, so 4 is missing"):
+    with pytest.raises(EncoderError, match=r"strides 8, 16, 32, 64; four are needed, and the cells are at 16, 8, 4"):
         AutoMSFNet(Coarse(), load("resnet50"), 16)
-    with pytest.raises(EncoderError, match="has 3 levels, 4 are needed"):
+    with pytest.raises(EncoderError, match="has levels at strides .*; four are needed"):
         build_network(NetworkConfig("vit_tiny_patch16_224", "resnet50", 16))
 
 
@@ -114,3 +114,38 @@ def test_exported_copy_agrees(narrow):
     exported = torch.export.export(narrow, (image,)).module()
     for ours, theirs in zip(narrow(image), exported(image), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "refused"),
+    [((1, 3, 32, 32), True), ((1, 3, 20, 32), True), ((1, 3, 33, 32), False), ((2, 3, 32, 32), False)],
+)
+def test_a_batch_whose_batchnorm_sees_one_value_is_refused_in_one_line(shape, refused):
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig("mobilenetv3_small_050", "resnet50", 16))
+    assert torch.isfinite(network.eval()(torch.zeros(shape)).p1).all()
+    network.train()
+    if refused:
+        with pytest.raises(NetworkError, match=r"one image of \d+ x 32 pixels is a single pixel .* Raise"):
+            network(torch.zeros(shape))
+    else:
+        network(torch.zeros(shape))
+
+
+def test_resize_keeps_the_dtype_under_autocast():
+    """PyTorch's autocast on CUDA computes it in float32; fake tensors show the dtype without a GPU."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", True)  # torch.autocast("cuda") does nothing where there is no GPU
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            x = torch.empty(1, 2, 4, 4, dtype=torch.bfloat16, device="cuda")
+            assert torch.nn.functional.interpolate(x, size=(7, 7), mode="bilinear").dtype == torch.float32
+            assert resize(x, (7, 7)).dtype == torch.bfloat16
+    finally:
+        torch.set_autocast_enabled("cuda", before)
+    x = torch.randn(1, 2, 4, 4).bfloat16()
+    plain = resize(x, (7, 7))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(resize(x, (7, 7)), plain)

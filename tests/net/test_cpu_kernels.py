@@ -46,10 +46,23 @@ def test_relu6_has_the_same_gradient():
         nn.Conv2d(6, 6, 7, padding=3, groups=6, bias=False),
         nn.Conv2d(6, 6, 3, padding=1, dilation=2, groups=6, bias=False),
         nn.Conv2d(6, 12, 3, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False, padding_mode="reflect"),
+        nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False, padding_mode="circular"),
     ],
 )
 def test_other_convolutions_stay(conv):
     assert not FastDepthwise.fits(conv)
+
+
+def test_a_subclass_stays():
+    """It may compute something else."""
+
+    class Doubled(nn.Conv2d):
+        def forward(self, input):
+            return 2 * super().forward(input)
+
+    network = accelerate(nn.Sequential(Doubled(6, 6, 3, padding=1, groups=6, bias=False)))
+    assert type(network[0]) is Doubled
 
 
 def test_a_whole_encoder_is_the_same():

@@ -76,3 +76,46 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 def test_unknown_name():
     with pytest.raises(EncoderError, match="'resnet5' is neither resnet50, vgg16 nor a timm model"):
         encoder.build("resnet5")
+
+
+def test_channels_last_features_and_a_fixed_input_size_work():
+    """swin's features are (B, H, W, C), and timm's default refuses any size but 224."""
+    body = encoder.build("swin_tiny_patch4_window7_224").eval()
+    with torch.inference_mode():
+        levels = body(torch.randn(1, 3, 64, 96))
+    sizes = [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert [tuple(level.shape) for level in levels] == [
+        (1, channels, *size) for channels, size in zip(body.channels, sizes, strict=True)
+    ]
+    encoder.check_sizes("swin_tiny_patch4_window7_224", [64, 256])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("vit_tiny_patch16_224", "encoder 'vit_tiny_patch16_224' has levels at strides 16, 16, 16; four are needed"),
+        ("nest_tiny", "has levels at strides 4, 8, 16; four are needed"),
+        ("levit_128", "has levels at strides 16, 32, 64"),
+        ("mobilenetv3_small_05", "nor a timm model .* Did you mean mobilenetv3_small_0"),
+        ("resnet5", "Did you mean resnet50?"),
+    ],
+)
+def test_unsuitable_encoders_are_refused_before_a_download(name, told, monkeypatch):
+    real = encoder.timm.create_model
+
+    def create(*arguments, pretrained=False, **options):
+        assert not pretrained, "a download"
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(encoder.timm, "create_model", create)
+    with pytest.raises(EncoderError, match=told) as caught:
+        encoder.build(name, "imagenet")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 290
+
+
+def test_a_size_that_an_encoder_does_not_take_is_one_line():
+    with pytest.raises(EncoderError, match=r"does not take images of 96 x 96 pixels .* Change the size"):
+        encoder.check_sizes("hiera_tiny_224", [224, 96])
+    with pytest.raises(EncoderError, match=r"does not take images of 45 x 45 pixels"):
+        encoder.check_sizes("swin_tiny_patch4_window7_224", [45])
+    encoder.check_sizes("resnet50", [45])

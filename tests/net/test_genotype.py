@@ -68,15 +68,42 @@ def broken(change):
         (broken(lambda d: d["cells"].__setitem__(2, 5)), "cell 3 is 5"),
         (
             broken(lambda d: d["cells"][1]["outer"].__setitem__(0, "conv_5x5")),
-            "g.json: cell 2 names the operation 'conv_5x5', which is not registered. Known: none",
+            "g.json: cell 2 uses the operation 'conv_5x5', which is not registered. Registered: none",
         ),
         (broken(lambda d: d["cells"][0]["outer"].__setitem__(0, "__import__('os')")), "not registered"),
+        (broken(lambda d: d["cells"][0]["outer"].__setitem__(0, "x" * 3000)), "(3002 characters)"),
+        (broken(lambda d: d.update(topology="x" * 3000)), "(3002 characters), expected one of released"),
+        (broken(lambda d: d.update(topology=["x"])), "topology is ['x'], expected one of"),
+        (broken(lambda d: d.update(schema={"x": "y" * 3000})), "characters), this program reads 1"),
+        (broken(lambda d: d.update(provenance=["me"])), "provenance is ['me'], expected an object"),
+        (broken(lambda d: d.update(provenance="x" * 3000)), "(3002 characters), expected an object"),
+        (broken(lambda d: d["cells"].__setitem__(0, "x" * 3000)), "cell 1 is 'xxx"),
+        (broken(lambda d: d["cells"][0].update(inner=[{}] * 3000)), "cell 1, inner: expected a list"),
+        (broken(lambda d: d.update(cells=[d["cells"][0]] * 3000)), "3000 cells, expected 3"),
+        ("[" * 100_000, "no JSON (nested too deeply)"),
+        ('{"schema": ' + "9" * 5000 + "}", "no JSON"),
+        ("x" * 2_000_000, "2000000 characters are no genotype"),
     ],
 )
 def test_broken_files_are_told(text, message):
     with pytest.raises(GenotypeError, match="^[^\n]*$") as caught:
         Genotype.from_json(text, origin="g.json")
-    assert message in str(caught.value) and str(caught.value).startswith("g.json")
+    assert message in str(caught.value) and str(caught.value).startswith("g.json") and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\xff\xfe", b"\xff" * 100, "{}".encode("utf-16")])
+def test_a_binary_file(tmp_path, content):
+    path = tmp_path / "g.json"
+    path.write_bytes(content)
+    with pytest.raises(GenotypeError, match=r"g.json: no UTF-8 text. Expected a genotype written by search.py.$"):
+        load(path)
+
+
+@pytest.mark.parametrize("source", ["x" * 3000, "../genotypes", "a\0b", ".", "/etc"])
+def test_what_is_no_file_is_one_line(source):
+    with pytest.raises(GenotypeError, match="^[^\n]*$") as caught:
+        load(source)
+    assert "neither a published name (resnet50, vgg16) nor a file" in str(caught.value) and len(str(caught.value)) < 290
 
 
 def test_an_unknown_name_lists_the_published_ones():
