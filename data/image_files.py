@@ -82,6 +82,7 @@ _PIXELS_PER_BYTE = {"JPEG": 512, "GIF": 4096, "PPM": 8}
 _DEFLATE = 1032  # bytes that a byte of Deflate can hold at most
 _SLACK = 1 << 20
 _HEAD = 1 << 12
+_END_OF_CODESTREAM = b"\xff\xd9"
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"%!ps", "PostScript"),
     (b"%pdf", "PDF"),
@@ -170,7 +171,7 @@ def open_image(path: Path, max_pixels: int = PIXEL_LIMIT) -> OpenImage:
     data = data if png is None else png.data
     image = _pillow(data)
     size = image.size
-    _check_content(image, png, len(data))
+    _check_content(image, png, data)
     _bound(image, max_pixels)
     value = orientation(image) if png is None else png_orientation(png)
     # Pillow itself turns a TIFF upright while it decodes.
@@ -281,13 +282,15 @@ def _described(data: bytes, size: int) -> str:
     return f"no image ({size} bytes that are not {FORMAT_NAMES})."
 
 
-def _check_content(image: Image.Image, png: containers.PngContent | None, size: int) -> None:
+def _check_content(image: Image.Image, png: containers.PngContent | None, data: bytes) -> None:
     """Refuses a header that claims more pixels than the bytes of the file can hold."""
-    pixels = image.size[0] * image.size[1]
+    pixels, size = image.size[0] * image.size[1], len(data)
     if png is not None:
         most = 8 * _DEFLATE * png.packed // png.bits
     else:
         most = _PIXELS_PER_BYTE.get(image.format or "", pixels) * size
+    if image.format == "JPEG2000" and data.rfind(_END_OF_CODESTREAM) < 0:
+        raise ValueError("truncated: the end of the codestream is missing")  # OpenJPEG fills it without an error
     if pixels > most + _SLACK:
         raise ValueError(f"truncated: {image.size[0]}x{image.size[1]} pixels do not fit into {size} bytes")
 

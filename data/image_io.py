@@ -51,6 +51,8 @@ __all__ = [
     "write_png",
 ]
 
+_LARGE = 1 << 24  # pixels
+_STRIP = 256  # rows
 _WIDEST = 1_000_000  # libpng's limit of a row, which it prints to the console
 
 
@@ -243,7 +245,19 @@ def _is_plain(opened: OpenImage) -> bool:
 def _colours(image: Image.Image) -> Pixels:
     if check_depth(image):
         return np.repeat(eight_bits(np.asarray(image))[..., None], 3, axis=2)
-    return np.asarray(flattened(image, "white", "RGB"))
+    return _array(flattened(image, "white", "RGB"))
+
+
+def _array(image: Image.Image) -> Pixels:
+    """The pixels of an image; large ones in strips, since Pillow holds three copies of what it converts at once."""
+    width, height = image.size
+    if width * height < _LARGE or image.mode != "RGB":
+        return np.asarray(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP):
+        bottom = min(top + _STRIP, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return pixels
 
 
 def _greys(image: Image.Image) -> Pixels:
