@@ -29,7 +29,7 @@ class ArchitectError(UserError):
 
 
 class ArchitectStep(NamedTuple):
-    """What a step saw: validation loss, cost term (0 without one), norm of the gradient before clipping."""
+    """What a step measured: validation loss, cost term (0 without one), norm of the gradient before clipping."""
 
     loss: Tensor
     cost: Tensor
@@ -37,11 +37,11 @@ class ArchitectStep(NamedTuple):
 
 
 class Architect(Generic[Batch]):
-    """Moves the alphas of a supernet.
+    """Trains the alphas of a supernet.
 
     Args:
         network: the supernet.
-        optimizer: of its weights; only the second order looks at it.
+        optimizer: of its weights; only the second order reads it.
         config: see there.
         loss: (batch) -> scalar loss of the network at its present parameters.
         cost: () -> scalar that is added to the validation loss, weight included, or None.
@@ -50,11 +50,11 @@ class Architect(Generic[Batch]):
         clip: greatest norm of the weights' gradient in their own step, which the virtual step shares; 0 for none.
 
     Attributes:
-        optimizer: Adam over the alphas; its state belongs into a checkpoint.
+        optimizer: Adam over the alphas; its state belongs in a checkpoint.
         loss: as given.
 
     Raises:
-        ArchitectError: if the second order is wanted and the optimizer's step is not linear in the gradient.
+        ArchitectError: for the second order, if the optimizer is not SGD, whose step is linear in the gradient.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Architect(Generic[Batch]):
     ) -> None:
         if config.order == "second" and not isinstance(optimizer, torch.optim.SGD):
             raise ArchitectError(
-                f"architect.order: second order needs weights that move by sgd, optim.name gives "
+                f"architect.order: second order needs weights trained by sgd, optim.name gives "
                 f"{type(optimizer).__name__}. Set optim.name to sgd or architect.order to first."
             )
         self.network, self.config = network, config
@@ -85,7 +85,7 @@ class Architect(Generic[Batch]):
         """One step of the alphas.
 
         Args:
-            training: batch for the virtual step; the first order does not look at it.
+            training: batch for the virtual step; the first order does not read it.
             validation: batch that the alphas are judged by, from the other half of the data.
         """
         second = self.config.order == "second"
@@ -108,7 +108,7 @@ class Architect(Generic[Batch]):
     def second_order(self, training: Batch, validation: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
         """Gradient through one virtual step of the weights; the loss after that step; the cost.
 
-        The weights are as before when it returns.
+        The weights are restored before it returns.
         """
         alphas, weights = self.network.alphas(), self._moving_weights()
         with only(self.network, weights):
@@ -158,7 +158,7 @@ class Architect(Generic[Batch]):
         return [(plus - minus) / (2 * radius) for plus, minus in zip(*sides, strict=True)]
 
     def _moving_weights(self) -> list[nn.Parameter]:
-        """The weights that their optimizer moves; a frozen encoder's are not among them."""
+        """The weights that their optimizer changes, without those of a frozen encoder."""
         return [weight for weight in self.network.weights() if weight.requires_grad]
 
     def _gradients(self, loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -193,7 +193,7 @@ def through_clipping(gradients: Sequence[Tensor], greatest: float, direction: Se
 
 @contextmanager
 def only(network: nn.Module, parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, no parameter of the network but these asks for a gradient; what is not asked for costs nothing."""
+    """Within the context only these parameters of the network require gradients, so no others are computed."""
     chosen = {id(parameter) for parameter in parameters}
     before = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     for parameter, _ in before:

@@ -1,4 +1,4 @@
-"""The authors' checkpoint layout -> ours, both backbones, strictly.
+"""Converts the authors' checkpoint layout to ours, for both backbones, strictly.
 
 Source: the state-dict keys of the checkpoints that the authors publish. Encoder and laterals live in one module there
 (`resnet.*` or `vgg16.*`), outer operation N = 4 * cell + level, cells are named by the levels they join (54, 43, 32),
@@ -17,7 +17,7 @@ from net.auto_msfnet import AutoMSFNet
 from net.genotype import load
 from utils.errors import UserError
 
-INPUT_SIZE = 256  # the released test code resizes every picture to this square
+INPUT_SIZE = 256  # the released test code resizes every image to this square
 _BODY = {"resnet50": "resnet", "vgg16": "vgg16"}
 _CELLS = {"54": 0, "43": 1, "32": 2}
 _HEADS = {"conv66": 0, "conv55": 1, "conv44": 2}  # coarse to fine, as our cells
@@ -28,7 +28,7 @@ _VGG_CONVOLUTIONS = (2, 2, 3, 3, 3)  # a block
 
 
 class AuthorsError(UserError):
-    """A checkpoint that claims to be the authors' but does not hold exactly what theirs hold."""
+    """A checkpoint that looks like the authors', but has missing, extra or different tensors."""
 
 
 def recognise(state: Mapping[str, Any]) -> str | None:
@@ -47,7 +47,7 @@ def convert(state: Mapping[str, Tensor], name: str, origin: str = "checkpoint") 
     Args:
         state: their state dict; a `module.` prefix of DataParallel is allowed.
         name: `resnet50` or `vgg16`.
-        origin: what an error should name.
+        origin: name of the checkpoint in errors.
 
     Raises:
         AuthorsError: if a key is missing, extra or of another shape, or a repeated tensor is not equal.
@@ -84,7 +84,7 @@ def _check_complete(ours: Mapping[str, Tensor], name: str, origin: str) -> None:
 
 
 def _rename(key: str, name: str, state: Mapping[str, Tensor]) -> str:
-    """Our key for one of theirs; a key of no known form keeps its name, so that it shows up as extra."""
+    """Our key for one of theirs; a key of unknown form keeps its name, and is reported as extra."""
     body = _BODY[name]
     if match := re.fullmatch(rf"{body}\.(conv|bn)([2-5])\.(.+)", key):
         kind, level, rest = match.groups()

@@ -1,8 +1,8 @@
 """Layers whose backward pass is fast on CPUs; same mathematics, same state-dict keys as the layers they replace.
 
-Why: in PyTorch's CPU build the gradient of a strided depthwise convolution for its input, that of a 5x5 one for its
-weight, and that of ReLU6 take half of a training step of a mobile encoder (benchmarks/training.py measures the step).
-All three are rewritten here in terms of operations that are fast. Nothing changes on other devices or in inference.
+In PyTorch's CPU build three gradients take half of a training step of a mobile encoder (benchmarks/training.py
+measures it): that of a strided depthwise convolution for its input, that of a 5x5 one for its weight, and that of
+ReLU6. All three are computed here by faster operations. Nothing changes on other devices or in inference.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ class _ReLU6(torch.autograd.Function):
 
 
 class FastDepthwise(nn.Conv2d):
-    """A depthwise convolution that takes over the parameters of an nn.Conv2d which `fits`.
+    """A depthwise convolution with the parameters of an nn.Conv2d that `fits`.
 
     Shapes:
         x: (B, C, H, W); returns (B, C, about H / stride, about W / stride).

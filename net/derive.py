@@ -1,7 +1,8 @@
-"""From a supernet, or from chance, to a genotype.
+"""Genotypes derived from a supernet, or drawn at random.
 
-Source: DARTS takes the strongest operation of an edge and never `none`, whose weight says nothing of its worth. The
-published VGG-16 cells have `none` on outer edges, so there it is a choice. All 31 edges stay, as in Figure 7.
+Source: DARTS takes the operation of greatest weight on each edge, but never `none`, whose weight does not measure its
+worth. The published VGG-16 cells have `none` on outer edges, so a space may allow it there. All 31 edges are kept, as
+in Figure 7.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ def derive(network: SuperNet, space: SpaceConfig, provenance: Mapping[str, Any] 
     """The operation of greatest weight on every edge, among those that `allowed` names.
 
     Args:
-        network: the supernet; it stays as it is.
+        network: the supernet, which is not changed.
         space: what it was built from.
         provenance: for the reader; the weight of each chosen operation is added.
     """
@@ -55,7 +56,7 @@ def strongest(
 
 
 def random_genotype(space: SpaceConfig, seed: int) -> Genotype:
-    """A genotype drawn evenly from all that `derive` could return: the baseline that a search has to beat."""
+    """A genotype drawn uniformly from those that `derive` could return: the baseline of a search."""
     rng = np.random.default_rng(seed)
 
     def draw(edge: Edge) -> str:
@@ -66,10 +67,10 @@ def random_genotype(space: SpaceConfig, seed: int) -> Genotype:
 
 
 def allowed(space: SpaceConfig, kind: str) -> tuple[str, ...]:
-    """What a derived edge, `outer` or `inner`, may be.
+    """The operations that `derive` may choose for an `outer` or `inner` edge.
 
     Raises:
-        SpaceError: if that is nothing.
+        SpaceError: if there are none.
     """
     names = tuple(name for name in space.operations if name != "none" or (kind == "outer" and space.outer_none))
     if not names:
@@ -100,10 +101,10 @@ def check_genotype(genotype: Genotype, space: SpaceConfig, origin: str) -> None:
 def discretise(network: SuperNet, genotype: Genotype) -> None:
     """Sets the alphas so that each edge of the supernet is the one operation that the genotype names.
 
-    For measuring what the supernet loses by that; keep the alphas if they are still needed.
+    Used to measure the discretisation gap. The alphas are overwritten.
     """
     chosen = dict(operations_of(genotype))
     for edge, mixture in network.mixtures():
-        # So far apart that the softmax is exactly 0 and 1 in float32 at any sensible temperature.
+        # At this distance the softmax is exactly 0 and 1 in float32, whatever the temperature.
         mixture.alpha.fill_(-1e4 * mixture.temperature)
         mixture.alpha[mixture.names.index(chosen[edge])] = 0

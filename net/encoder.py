@@ -207,7 +207,7 @@ def encoder(name: str, source: str = "user") -> Callable[[Factory], Factory]:
 
 
 def stem(encoder: Encoder) -> list[nn.Module]:
-    """The first convolution and the BatchNorm after it, which F3Net leaves as they come from ImageNet.
+    """The first convolution and the BatchNorm after it, which F3Net freezes.
 
     Raises:
         EncoderError: if the encoder has no such pair.

@@ -46,7 +46,7 @@ class Genotype:
     Attributes:
         cells: operations of each.
         topology: `released` or `figure`, see `net.wiring`.
-        provenance: who made it and how; free data for the reader.
+        provenance: who made it and how; any data for the reader.
 
     Raises:
         GenotypeError: on the wrong number of cells or edges, or an operation that is not registered.
@@ -65,7 +65,7 @@ class Genotype:
         return json.dumps(record, indent=2) + "\n"
 
     def plain(self) -> dict[str, Any]:
-        """What makes a network, without where it comes from: topology and cells as plain values."""
+        """Topology and cells as plain values, without the provenance."""
         cells = [{"outer": list(cell.outer), "inner": list(cell.inner)} for cell in self.cells]
         return {"topology": self.topology, "cells": cells}
 
@@ -90,7 +90,7 @@ class Genotype:
 
         Args:
             text: JSON as `to_json` writes it.
-            origin: what an error should name, a file for example.
+            origin: name in errors, such as the file.
 
         Raises:
             GenotypeError: naming the origin, the cell and the key.
@@ -133,7 +133,7 @@ def operations_of(genotype: Genotype) -> list[tuple[Edge, str]]:
 
 
 def _from_record(record: object, origin: str) -> Genotype:
-    """Turns parsed JSON into a genotype, checking the shape of everything that it touches."""
+    """A genotype from parsed JSON, every part of which is checked."""
     if not isinstance(record, dict) or not isinstance(record.get("cells"), list):
         raise GenotypeError(f"{origin}: expected an object with the keys schema, topology and cells.")
     if record.get("schema") != SCHEMA:

@@ -1,8 +1,8 @@
 """The eleven candidate operations of a FusionCell, registered by name.
 
 Source: paper Figure 7 (legend) names them; their layers are those of the authors' released code.
-"sep" and "dil" are full convolutions there (no groups), followed by a 1x1, so they are here.
-Differs from the released code: no unused upsampling branch, and the attention operations obey `affine`.
+"sep" and "dil" are full convolutions (no groups) followed by a 1x1, here as there.
+Differs from the released code: no unused upsampling branch, and the attention operations respect `affine`.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Factory = Callable[[int, bool], nn.Module]
 
 
 class OperationError(UserError):
-    """An operation that is not registered, or one that is registered twice."""
+    """An operation that is not registered, or whose name is taken."""
 
 
 REGISTRY: Registry[Factory] = Registry("operation", OperationError)

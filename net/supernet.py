@@ -1,7 +1,7 @@
 """SuperNet: Auto-MSFNet with a mixture of all candidates on each of its 12 outer and 19 inner edges.
 
-Source: the relaxation is DARTS' (arXiv 1806.09055); edges and cells are the paper's, Figures 2 and 7. The authors' own
-search is not public, so everything about it here is our reading.
+Source: the relaxation is DARTS' (arXiv 1806.09055); edges and cells are the paper's, Figures 2 and 7. The authors'
+search is not public; this one is our reading.
 """
 
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ class SuperNet(AutoMSFNet):
         encoder: as for `AutoMSFNet`.
         space: what is searched; its `encoder` is not used.
         frozen_norm: whether the encoder's BatchNorm keeps its running statistics, as is usual with pretrained weights;
-            without it, it uses those of the batch.
+            otherwise it uses those of the batch.
 
     Attributes:
         space: as given.
-        genotype: only what the network was built around, `none` on each edge. The searched one comes from `derive`.
+        genotype: a placeholder, `none` on each edge. `derive` gives the searched one.
     """
 
     def __init__(self, encoder: Encoder, space: SpaceConfig, frozen_norm: bool = True) -> None:
@@ -48,7 +48,7 @@ class SuperNet(AutoMSFNet):
         self.train()
 
     def train(self, mode: bool = True) -> "SuperNet":
-        """As `nn.Module.train`, but a frozen BatchNorm of the encoder stays as it is."""
+        """As `nn.Module.train`, but a frozen encoder stays in eval mode."""
         super().train(mode)
         if self.frozen_norm:
             self.encoder.eval()
@@ -87,7 +87,7 @@ def build_supernet(space: SpaceConfig, encoder_weights: str | None = None, froze
         frozen_norm: states that instead, for a supernet whose weights will be loaded from a checkpoint.
 
     Raises:
-        SpaceError, OperationError, EncoderError: if the space is empty or names what is not there.
+        SpaceError, EncoderError: if the space is empty, or an operation or the encoder is not available.
     """
     check_space(space.operations, space.channels, space.partial)
     frozen = encoder_weights is not None if frozen_norm is None else frozen_norm

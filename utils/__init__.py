@@ -1,1 +1,1 @@
-"""What any of the programs needs: settings, checkpoints, devices, scores, tables, pictures."""
+"""The ground of all packages: settings, errors, files, devices, processes, plugins, checkpoints."""

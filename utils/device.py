@@ -1,4 +1,4 @@
-"""Where a program computes, and in which precision: chosen once, printed, never changed silently."""
+"""Device and precision of a program: chosen once, printed, never changed silently."""
 
 import ctypes
 import platform
@@ -73,9 +73,10 @@ def banner(device: torch.device, precision: str) -> str:
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep freed memory instead of handing it back to the system after every large tensor.
+    """Makes glibc keep freed memory instead of returning it to the system after every large tensor.
 
-    Without it a training step on a CPU spends an eighth of its time on page faults. Does nothing elsewhere.
+    Without it a training step on a CPU spends an eighth of its time on page faults.
+    Other C libraries are left alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return

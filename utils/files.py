@@ -1,4 +1,4 @@
-"""Files written whole or not at all: beside their place first, then renamed into it."""
+"""Files written whole or not at all: under a temporary name in their folder, then renamed."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
     """Lets `write` fill a temporary file beside `path` and renames it into place; missing folders are made.
 
     Args:
-        path: where the file shall stand.
+        path: the file.
         write: gets the temporary path, which has the suffix of `path`.
         durable: whether the content must be on the disk before the rename, so that a power cut leaves the old file
-            or the new one. Slow, hence for checkpoints alone.
-        keep: where to leave what stood at `path` before.
+            or the new one. Slow, so only for checkpoints.
+        keep: where to keep the previous file of that path.
 
     Raises:
-        WriteError: if it can't be written; what stood at `path` before is still there, or at `keep`.
+        WriteError: if it can't be written; the previous file is still there, or at `keep`.
     """
     part = path.with_name(f".{_short(path.stem)}.{os.getpid()}.part{path.suffix}")
     try:
@@ -42,7 +42,7 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
             _sync(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         reason = getattr(error, "strerror", None) or f"the write failed, {_free(path.parent)} MiB are free there"
-        with suppress(OSError):  # where a file stands in the folder's place, there is nothing to clear away
+        with suppress(OSError):  # where a file has the folder's name, there is nothing to remove
             part.unlink()
         raise WriteError(f"{path}: can't be written ({reason}). Free space or choose another folder.") from error
 

@@ -89,7 +89,7 @@ def test_boundary_of_a_square_is_its_inner_ring():
     assert ring.sum() == 20 and ring[0, 0, 5, 5] == 1 and ring[0, 0, 6, 6] == 0
 
 
-def test_picture_border_is_no_boundary():
+def test_the_border_of_the_image_is_no_boundary():
     half = torch.zeros(1, 1, 16, 16)
     half[..., :8] = 1
     assert boundary(half, 3).sum() == 16
