@@ -6,7 +6,7 @@ from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint
 from data.errors import DataError
 from data.layouts import find_pairs
 from data.pairs import with_coding
-from data.settings import DataConfig
+from data.settings import DataConfig, SeedsConfig
 from data.transforms import EvalTransform, TrainTransform
 
 
@@ -27,14 +27,23 @@ class Loaders(NamedTuple):
 
 
 def build_loaders(
-    config: DataConfig, batch: int, seed: int, *, parts: int = 1, rank: int = 0, world: int = 1, pin: bool = False
+    config: DataConfig,
+    batch: int,
+    seed: int,
+    *,
+    seeds: SeedsConfig | None = None,
+    parts: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    pin: bool = False,
 ) -> Loaders:
     """Builds the loaders of the training and the validation split.
 
     Args:
         config: what to read.
         batch: images of one step, over all processes and parts.
-        seed: of the split, the order and the augmentation.
+        seed: of the split, the order and the augmentation, unless `seeds` states another one.
+        seeds: of each of them.
         parts: number of parts of a step (gradient accumulation); a batch of validation has the size of one part.
         rank: of this process.
         world: number of processes.
@@ -48,21 +57,29 @@ def build_loaders(
             f"batch: {batch} images can't be distributed evenly to {world} processes with {parts} parts each "
             f"(accumulate). Give a multiple of {world * parts}."
         )
+    order, augment, split = resolved(seeds, seed)
     pairs = with_coding(find_pairs(config.root, config.list_file), config.mask_values)
-    kept, held_out = split_pairs(pairs, config.held_out, seed)
+    kept, held_out = split_pairs(pairs, config.held_out, split)
     batches = EpochBatches(
-        len(kept), batch // world, config.sizes_at(0), seed=seed, rank=rank, world=world, drop_last=True
+        len(kept), batch // world, config.sizes_at(0), seed=order, rank=rank, world=world, drop_last=True
     )
-    train_set = SaliencyDataset(kept, TrainTransform(config.augment), seed)
+    train_set = SaliencyDataset(kept, TrainTransform(config.augment), augment)
     training = make_loader(train_set, batches, config.workers, pin)
     validation = None
     if held_out:
         # Distributed without padding: every image is scored once, with any number of processes.
-        checks = EpochBatches(len(held_out), batch // world // parts, [config.size], seed=seed, rank=rank, world=world)
-        validation = make_loader(SaliencyDataset(held_out, EvalTransform(), seed), checks, config.workers, pin)
+        checks = EpochBatches(len(held_out), batch // world // parts, [config.size], seed=order, rank=rank, world=world)
+        validation = make_loader(SaliencyDataset(held_out, EvalTransform(), augment), checks, config.workers, pin)
     files: dict[str, str | int] = {
         "training": len(kept),
         "held_out": len(held_out),
         "files": fingerprint(kept, held_out),
     }
     return Loaders(training, batches, validation, files)
+
+
+def resolved(seeds: SeedsConfig | None, seed: int) -> tuple[int, int, int]:
+    """Seeds of order, augmentation and split, where those that are null are `seed`."""
+    stated = (None, None, None) if seeds is None else (seeds.order, seeds.augment, seeds.split)
+    order, augment, split = (seed if one is None else one for one in stated)
+    return order, augment, split

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.errors import DataError
+from utils.settings import OptionalSeed, check_limits
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,24 @@ class SizeStage:
             raise DataError(f"data.stages: start is {self.start}, expected a share of the epochs between 0 and 1.")
         if not self.sizes or min(self.sizes) < 32:
             raise DataError(f"data.stages: sizes are {self.sizes}, expected one or more sides of 32 pixels or more.")
+
+
+@dataclass(frozen=True)
+class SeedsConfig:
+    """Seeds of what is drawn from the data, to be varied one at a time; null takes the program's `seed`.
+
+    Attributes:
+        order: of the images in an epoch, and of the sizes of batches.
+        augment: of the augmentation.
+        split: of the validation split, or of the halves of a search.
+    """
+
+    order: OptionalSeed = None
+    augment: OptionalSeed = None
+    split: OptionalSeed = None
+
+    def __post_init__(self) -> None:
+        check_limits(self)
 
 
 @dataclass(frozen=True)

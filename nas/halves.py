@@ -9,10 +9,14 @@ import numpy as np
 
 from data.datasets import Batch, EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
 from data.layouts import Pair, find_pairs
+from data.loaders import resolved
 from data.pairs import with_coding
 from data.synthetic import write_scenes
 from data.transforms import TrainTransform
 from nas.settings import SearchConfig, SearchError
+
+APART = 1_000_003
+"""Distance of the alphas' seeds from the weights' ones."""
 
 
 class Halves(NamedTuple):
@@ -65,11 +69,11 @@ def build_halves(config: SearchConfig, rank: int = 0, world: int = 1, pin: bool 
     """
     halves = split_halves(config, world)
     data, loaders, batches = config.data, [], []
-    for pairs in halves:
+    for pairs, (order, augment) in zip(halves, seeds_of_halves(config), strict=True):
         dealt = EpochBatches(
-            len(pairs), config.batch // world, [data.size], seed=config.seed, rank=rank, world=world, drop_last=True
+            len(pairs), config.batch // world, [data.size], seed=order, rank=rank, world=world, drop_last=True
         )
-        dataset = SaliencyDataset(pairs, TrainTransform(data.augment), config.seed)
+        dataset = SaliencyDataset(pairs, TrainTransform(data.augment), augment)
         loaders.append(make_loader(dataset, dealt, data.workers, pin))
         batches.append(dealt)
     images: dict[str, str | int] = {
@@ -78,13 +82,24 @@ def build_halves(config: SearchConfig, rank: int = 0, world: int = 1, pin: bool 
     return Halves(loaders[0], batches[0], loaders[1], batches[1], images)
 
 
+def seeds_of_halves(config: SearchConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Seeds of order and augmentation: of the weights' half, then of the alphas' half.
+
+    With one seed for both, halves of equal size would be drawn in the same order with the same augmentation.
+    """
+    order, augment, _ = resolved(config.seeds, config.seed)
+    alphas = config.seeds.alphas
+    other = (order + APART, augment + APART) if alphas is None else (alphas, alphas)
+    return (order, augment), other
+
+
 def split_halves(config: SearchConfig, world: int = 1) -> tuple[list[Pair], list[Pair]]:
     """The pairs for the weights and those for the alphas, without one in common.
 
     Raises:
         SearchError, DataError: see `build_halves`.
     """
-    data = config.data
+    data, (_, _, split) = config.data, resolved(config.seeds, config.seed)
     if config.batch < 1 or config.batch % world:
         raise SearchError(f"batch: {config.batch} images can't be dealt out evenly to {world} processes.")
     if not 0 < data.alphas < 1:
@@ -94,10 +109,10 @@ def split_halves(config: SearchConfig, world: int = 1) -> tuple[list[Pair], list
     if data.images > len(pairs) or data.images < 0:
         raise SearchError(f"data.images: {data.images}, but {data.root} has {len(pairs)}. Give fewer, or 0 for all.")
     if data.images:
-        drawn = np.random.default_rng(config.seed).permutation(len(pairs))[: data.images]
+        drawn = np.random.default_rng(split).permutation(len(pairs))[: data.images]
         pairs = [sorted(pairs)[int(index)] for index in sorted(drawn)]
     short = len(pairs) < 2
-    weights, alphas = (pairs, []) if short else split_pairs(pairs, data.alphas, config.seed)
+    weights, alphas = (pairs, []) if short else split_pairs(pairs, data.alphas, split)
     if short or min(len(weights), len(alphas)) < config.batch:
         raise SearchError(
             f"{len(pairs)} images give {len(weights)} for the weights and {len(alphas)} for the alphas; one batch "

@@ -1,10 +1,10 @@
 """Search: everything that the loop of search.py works with, and how it is set up."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from data.datasets import Batch
 from nas.halves import Halves, build_halves
 from nas.latency import load_prices
-from nas.settings import SearchConfig, SearchError, as_stored_now
+from nas.settings import SearchConfig, SearchError
 from nas.strategies.account import Account
 from nas.strategies.darts import KernelMovement, check_warmup, supernet_macs
 from nas.watch import EpochRecord
@@ -25,15 +25,16 @@ from net.supernet import SuperNet, build_supernet
 from training.checkpoints import StateError
 from training.compatibility import contents
 from training.optim import build_optimizer
+from training.precision import Name, settle, trial
 from training.progress import Progress
-from training.random_state import seed_everything
+from training.random_state import compute_deterministically, seed_everything
 from training.run_log import RunLog
 from training.session import Format, Session
 from utils.config import to_plain
-from utils.device import autocast, banner, choose_precision
+from utils.device import autocast, banner
 from utils.distributed import Processes
 from utils.files import replace_text
-from utils.settings import in_group
+from utils.settings import Precision, in_group
 
 FORMAT, LAYOUT = "auto-msfnet-search/3", 3
 FREE = frozenset({
@@ -81,7 +82,7 @@ class Search:
     config: SearchConfig
     processes: Processes
     session: Session
-    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    precision: Name
     network: SuperNet
     trained: nn.Module
     optimizer: torch.optim.Optimizer
@@ -137,32 +138,50 @@ def upgrade(settings: dict[str, Any], state: dict[str, Any], path: Path) -> dict
         )
     found = {"processes": state["world"], "images": state.get("images", state.get("pictures"))}
     config = as_stored_now(state["config"], settings)
-    return {
-        **state,
-        "format": FORMAT,
-        "layout": LAYOUT,
-        "config": config,
-        "found": found,
-        "log": {"entries": None},
-        "account": {},
-    }
+    config["seeds"] = {**settings["seeds"], "alphas": config["seed"]}  # both halves had the same seed
+    added = {"config": config, "found": found, "log": {"entries": None}, "account": {}}
+    return {**state, "format": FORMAT, "layout": LAYOUT, **added}
+
+
+def as_stored_now(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a checkpoint of any version, under today's keys.
+
+    Args:
+        stored: plain values of `SearchConfig` as an earlier version wrote them.
+        now: those of this call, for the settings that the earlier version did not have.
+
+    Settings that are missing because they did not exist have the value that gives what was computed then.
+    """
+    if "strategy" in stored:
+        return dict(stored)
+    data, architect = dict(stored["data"]), dict(stored["architect"])
+    data["images"], data["pictures"] = data.pop("pictures"), None
+    architect |= {"outputs": stored["loss"]["outputs"], "warmup_paths": "mixture"}
+    cost = {**stored["cost"], "limit": 0.0, "target": 0.0}
+    unused = {key: now[key] for key in ("oneshot", "predictor", "proxy", "random", "training")}
+    return {**stored, **unused, "strategy": "darts", "data": data, "architect": architect, "cost": cost}
 
 
 def set_up(config: SearchConfig, processes: Processes) -> Search:
     """Builds everything in a fixed order: data, seeds, supernet, optimizers; then restores an earlier start's state."""
+    if config.deterministic:
+        compute_deterministically()
     with processes.agreeing():
-        settings = to_plain(config)
-        search_format = Format(FORMAT, LAYOUT, FREE, {}, lambda state, path: upgrade(settings, state, path))
-        session = Session(config, search_format, processes)
-        precision = choose(config, processes.device)
+        check_precision(config)
         check_warmup(config, processes)
         with in_group("space"):
             check_space(config.space.operations, config.space.channels, config.space.partial)
+        settings = to_plain(config)
+        search_format = Format(FORMAT, LAYOUT, FREE, {}, lambda state, path: upgrade(settings, state, path))
+        session = Session(config, search_format, processes)
     with processes.first_before_others():  # the first generates the scenes where there is no dataset
         halves = build_halves(config, processes.rank, processes.world, processes.device.type == "cuda")
     with processes.agreeing():
         seed_everything(config.seed)
-        search = build(config, processes, session, precision, halves)
+        search = build(config, processes, session, halves)
+    search = replace(search, precision=choose(search))
+    with processes.agreeing():
+        attach(search)
         announce(search)
         session.restore()
         if processes.first:
@@ -172,33 +191,32 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
     return search
 
 
-def choose(config: SearchConfig, device: torch.device) -> Literal["fp32", "tf32", "bf16"]:
-    """The precision of the search.
-
-    Raises:
-        SearchError: if it is not supported by a search.
-    """
-    precision = choose_precision(config.precision, device)
-    if precision == "fp16":
+def check_precision(config: SearchConfig) -> None:
+    """Raises SearchError if a search does not support the precision."""
+    if config.precision == "fp16":
         raise SearchError("precision: fp16 would need a scaler for each of the two losses. Use bf16, fp32 or auto.")
-    if config.architect.order == "second":
-        if config.precision not in ("auto", "fp32"):
-            raise SearchError(
-                f"precision: {config.precision} with architect.order second: a finite difference of such gradients is "
-                f"noise. Use fp32 or auto."
-            )
-        return "fp32"
-    return precision
+    if config.architect.order == "second" and config.precision not in ("auto", "fp32"):
+        raise SearchError(
+            f"precision: {config.precision} with architect.order second: a finite difference of such gradients is "
+            f"noise. Use fp32 or auto."
+        )
 
 
-def build(
-    config: SearchConfig,
-    processes: Processes,
-    session: Session,
-    precision: Literal["fp32", "tf32", "bf16"],
-    halves: Halves,
-) -> Search:
-    """The supernet, both optimizers, and the session's knowledge of them."""
+def choose(search: Search) -> Name:
+    """The precision of the search: as stated, as in the checkpoint, or measured. Communicates."""
+    config = search.config
+
+    def loss(image: Tensor, mask: Tensor, name: Name) -> Tensor:
+        batch = Batch(image, mask, torch.zeros(len(image), dtype=torch.int64))
+        return replace(search, precision=name).loss(batch)
+
+    stated: Precision = "fp32" if config.architect.order == "second" else config.precision
+    images = config.batch // search.processes.world
+    return settle(stated, search.session, lambda device: trial(search.network, loss, images, config.data.size, device))
+
+
+def build(config: SearchConfig, processes: Processes, session: Session, halves: Halves) -> Search:
+    """The supernet and both optimizers; float32 until the precision is chosen."""
     device, frozen_norm = processes.device, config.encoder_weights != "none"
     fresh = session.saved is None  # a checkpoint has all weights, so the encoder's file is not needed again
     weights = config.encoder_weights if fresh and frozen_norm else None
@@ -225,22 +243,26 @@ def build(
         config.optim.clip,
     )  # fmt: skip
     search = Search(
-        config, processes, session, precision, network, trained, optimizer, architect, macs, halves, SearchProgress(),
+        config, processes, session, "fp32", network, trained, optimizer, architect, macs, halves, SearchProgress(),
         History(), RunLog(config.out if processes.first else None), Account(),
         supernet_macs(network, config.data.size),
         KernelMovement(network) if config.architect.warmup_paths == "single" else None,
     )  # fmt: skip
+    return search
+
+
+def attach(search: Search) -> None:
+    """States what a checkpoint holds, and what must not change when the search resumes."""
     objects = {
-        "network": network, "optimizer": optimizer, "alpha_optimizer": architect.optimizer, "history": search.history,
-        "log": search.log, "account": search.account,
+        "network": search.network, "optimizer": search.optimizer, "alpha_optimizer": search.architect.optimizer,
+        "history": search.history, "log": search.log, "account": search.account,
         **({} if search.movement is None else {"movement": search.movement}),
     }  # fmt: skip
     facts = {
-        "processes": processes.world, "device": device.type, "precision": precision, "images": halves.images,
-        "plugins": contents(config.plugins),
+        "processes": search.processes.world, "device": search.processes.device.type, "precision": search.precision,
+        "images": search.halves.images, "plugins": contents(search.config.plugins),
     }  # fmt: skip
-    session.attach(objects, search.progress, facts, {})
-    return search
+    search.session.attach(objects, search.progress, facts, {})
 
 
 def announce(search: Search) -> None:

@@ -1,15 +1,14 @@
 """Settings of a search and of its strategies. Imports no torch by itself, so that `--help` is quick."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from data.settings import AugmentConfig
+from data.settings import AugmentConfig, SeedsConfig
 from net.settings import ArchitectConfig, CostConfig, LossConfig, SpaceConfig, alphas_rest
 from training.settings import OptimConfig
 from utils.errors import UserError
-from utils.settings import DeviceName, Precision
+from utils.settings import DeviceName, NotNegative, OptionalSeed, Precision, Seed, check_limits
 
 StrategyName = Literal["darts", "oneshot", "predictor", "proxy", "random"]
 STRATEGIES: tuple[str, ...] = get_args(StrategyName)
@@ -61,6 +60,18 @@ class SearchDataConfig:
             object.__setattr__(self, "pictures", None)
         for name, least in (("size", 32), ("workers", 0), ("scenes", 1)):
             _at_least(f"data.{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True)
+class SearchSeedsConfig(SeedsConfig):
+    """Seeds of what is drawn from the data, see `data.settings.SeedsConfig` for the inherited settings.
+
+    Attributes:
+        alphas: of order and augmentation in the alphas' half; null takes one that differs from the weights' half. With
+            the same one, as in earlier versions, both halves would be drawn alike.
+    """
+
+    alphas: OptionalSeed = None
 
 
 @dataclass(frozen=True)
@@ -254,10 +265,12 @@ class SearchConfig:
             its beginning when it is used up.
         batch: images a step, over all processes, the same for weights and alphas.
         seed: of everything that is drawn.
+        seeds: of order, augmentation, halves and the alphas' half where they shall differ from it.
         device: auto, cpu, cuda or mps.
-        precision: auto takes bf16 where the hardware has it; the second order computes in fp32.
+        precision: auto measures for about 3 s which one is fastest; the second order computes in fp32.
         save_every: steps between checkpoints; one is written at the end of every epoch as well.
         save_minutes: minutes between checkpoints, where that comes first; 0 counts steps only.
+        deterministic: repeat to the bit on CUDA as well; slower there, no effect on a CPU, which always does.
         out: folder of the search.
     """
 
@@ -282,14 +295,17 @@ class SearchConfig:
     encoder_weights: str = "imagenet"
     epochs: int = 50
     batch: int = 8
-    seed: int = 0
+    seed: Seed = 0
+    seeds: SearchSeedsConfig = field(default_factory=SearchSeedsConfig)
     device: DeviceName = "auto"
     precision: Precision = "auto"
     save_every: int = 100
-    save_minutes: float = 15.0
+    save_minutes: NotNegative = 15.0
+    deterministic: bool = False
     out: Path = Path("runs/search")
 
     def __post_init__(self) -> None:
+        check_limits(self)
         for name in ("epochs", "batch", "save_every"):
             _at_least(name, getattr(self, name), 1)
         if alphas_rest(self.architect, self.epochs - 1, self.epochs):
@@ -297,25 +313,6 @@ class SearchConfig:
                 f"architect.warmup: {self.architect.warmup} of {self.epochs} epochs leaves none in which the alphas "
                 f"move, so chance would choose the cells. Give more epochs or a shorter warm-up."
             )
-
-
-def as_stored_now(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a checkpoint of any version, under today's keys.
-
-    Args:
-        stored: plain values of `SearchConfig` as an earlier version wrote them.
-        now: those of this call, for the settings that the earlier version did not have.
-
-    Settings that are missing because they did not exist have the value that gives what was computed then.
-    """
-    if "strategy" in stored:
-        return dict(stored)
-    data, architect = dict(stored["data"]), dict(stored["architect"])
-    data["images"], data["pictures"] = data.pop("pictures"), None
-    architect |= {"outputs": stored["loss"]["outputs"], "warmup_paths": "mixture"}
-    cost = {**stored["cost"], "limit": 0.0, "target": 0.0}
-    unused = {key: now[key] for key in ("oneshot", "predictor", "proxy", "random", "training")}
-    return {**stored, **unused, "strategy": "darts", "data": data, "architect": architect, "cost": cost}
 
 
 RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS = "random", "published", "undilated", "homogeneous"

@@ -12,9 +12,14 @@ import pytest
 import torch
 
 from data.synthetic import write_scenes
+from nas.halves import build_halves
+from nas.search_state import set_up
+from nas.settings import SearchConfig
 from net.genotype import load
 from search import main as search_main
 from utils.checkpoint import load_checkpoint
+from utils.config import parse
+from utils.distributed import Processes
 from utils.errors import exit_on_user_error
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +28,7 @@ SMALL = [
     "--space.operations", '["none", "skip_connect", "conv_3x3", "SpatialAttention"]', "--epochs", "2",
     "--architect.warmup", "0.5", "--batch", "2",
 ]  # fmt: skip
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +166,63 @@ def test_two_processes_search_as_one(scenes, tmp_path):
     ours, theirs = load_checkpoint(killed / "last.pt"), load_checkpoint(whole / "last.pt")
     for part in ("network", "optimizer", "alpha_optimizer", "progress"):
         assert_same(ours[part], theirs[part])
+
+
+def gradients(scenes, out, *launcher):
+    """What `two_searches.py` finds with a batch of four over all processes."""
+    out.mkdir()
+    done = run([
+        sys.executable, *launcher, str(ROOT / "tests" / "two_searches.py"), str(out), *SMALL, "--batch", "4",
+        "--data.workers", "0", "--data.root", str(scenes), "--out", str(out / "run"), "--optim.name", "sgd",
+        "--architect.outputs", "[1.0, 1.0, 1.0]", "--architect.radius", "0.1",
+    ])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return torch.load(out / "result.pt", weights_only=True)
+
+
+def test_two_processes_compute_the_mean_of_their_shares(scenes, tmp_path):
+    """Gradients of weights and alphas, in the first and the second order."""
+    one = gradients(scenes, tmp_path / "one")
+    two = gradients(scenes, tmp_path / "two", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    for order, tolerance in (("first", 1e-3), ("second", 2e-2)):
+        torch.testing.assert_close(two[f"{order} loss"], one[f"{order} loss"])
+        scale = one[order].abs().max().item()
+        torch.testing.assert_close(two[order], one[order], rtol=tolerance, atol=tolerance * scale, msg=order)
+    assert (one["second"] - one["first"]).abs().max() > 0.05 * one["first"].abs().max(), "the second order adds to it"
+    for name, gradient in one["weights"].items():
+        scale = max(gradient.abs().max().item(), 1e-4)
+        torch.testing.assert_close(two["weights"][name], gradient, rtol=1e-2, atol=1e-2 * scale, msg=name)
+
+
+def test_the_polishing_loss_ramps_in(scenes, tmp_path):
+    config = parse(SearchConfig, "", [
+        *SMALL, "--data.workers", "0", "--data.root", str(scenes), "--out", str(tmp_path), "--loss.bce", "0",
+        "--loss.iou", "0", "--loss.polish", "1", "--loss.ramp", "1",
+    ])  # fmt: skip
+    search = set_up(config, Processes(0, 1, torch.device("cpu")))
+    batch = next(iter(search.halves.weights))
+    steps = search.halves.steps * config.epochs
+    first = search.loss(batch).item()
+    search.progress.epoch, search.progress.batch = config.epochs - 1, search.halves.steps - 1
+    assert first == pytest.approx(search.loss(batch).item() / steps, rel=1e-3)
+
+
+def test_both_halves_are_drawn_apart(scenes, tmp_path):
+    """By default order and augmentation differ between the halves; a stated seed gives those of earlier versions."""
+
+    def orders(*more):
+        given = [*SMALL, "--data.workers", "0", "--data.root", str(scenes), "--out", str(tmp_path), *more]
+        halves = build_halves(parse(SearchConfig, "", given))
+        samplers = halves.weight_batches, halves.alpha_batches
+        positions = [[key.index for batch in sampler for key in batch] for sampler in samplers]
+        return positions, [half.dataset.seed for half in (halves.weights, halves.alphas)]
+
+    (weights, alphas), (one, other) = orders()
+    assert weights != alphas and one != other
+    (same, as_before), (one, other) = orders("--seeds.alphas", "0")
+    assert same == weights == as_before and one == other == 0
+    (moved, apart), (one, other) = orders("--seeds.order", "5")
+    assert moved != weights and apart != alphas and one == 0
 
 
 def test_second_order_partial_channels_auxiliary_skip_and_cost_run(scenes, tmp_path):

@@ -27,6 +27,7 @@ from inference.weights import load_network
 from net.genotype import load
 from train import main as train_main
 from utils.checkpoint import load_checkpoint
+from utils.device import choose_precision
 from utils.errors import exit_on_user_error
 from utils.paths import claim
 
@@ -166,7 +167,8 @@ def test_a_run_killed_at_three_random_moments_ends_with_the_same_state(scenes, f
 
 def test_so_does_one_with_a_recipe_s_settings(scenes, tmp_path):
     """Several sizes, the machine's own precision, and saves so rare that a kill loses steps."""
-    recipe = ["--save-every", "3", "--precision", "auto", "--data.stages", "[{start: 0, sizes: [48, 64, 80]}]"]
+    own = choose_precision("auto", torch.device("cpu"))  # stated, since two runs may measure differently
+    recipe = ["--save-every", "3", "--precision", own, "--data.stages", "[{start: 0, sizes: [48, 64, 80]}]"]
     assert train(scenes, tmp_path / "whole", *recipe).returncode == 0
     kill_and_compare(scenes, tmp_path / "whole", tmp_path / "killed", *recipe)
 

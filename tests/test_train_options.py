@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from safetensors import safe_open
 
 import train
 from data.synthetic import write_scenes
+from inference.weights import load_network
+from net.genotype import load
 from tests.test_train import SMALL
 from training.network import synchronise_batchnorm
+from training.out_of_memory import OutOfMemoryError, reported
 from training.run import set_up
 from training.settings import TrainConfig
 from training.step import backward
@@ -200,3 +204,76 @@ def test_an_average_is_what_is_validated_and_kept(begin):
     assert all(torch.equal(value, seen[name]) for name, value in run.average.weights.items())
     assert all(torch.equal(value, own[name]) for name, value in run.network.state_dict().items())
     assert Path(run.config.out / "best.safetensors").is_file()
+
+
+def test_seeds_are_varied_one_at_a_time(begin):
+    """The start, the order, the augmentation and the validation split each have a seed of their own."""
+
+    def drawn(*more):
+        run = begin(*more)
+        run.session.close()
+        order = [key.index for batch in run.loaders.batches for key in batch]
+        pairs = [pair.name for pair in run.loaders.training.dataset.pairs]
+        start = run.network.heads[0].weight.detach().clone()
+        return start, order, run.loaders.training.dataset.seed, pairs
+
+    def changed(*more):
+        start, order, augment, split = drawn("--seeds.split", "0", *more)
+        return not torch.equal(start, base[0]), order != base[1], augment != base[2], split != base[3]
+
+    base = drawn()
+    assert changed() == (False,) * 4
+    assert changed("--seed", "1") == (True, True, True, False), "the split that was stated stays"
+    assert changed("--seeds.order", "1") == (False, True, False, False)
+    assert changed("--seeds.augment", "1") == (False, False, True, False)
+    assert changed("--seeds.split", "1") == (False, False, False, True)
+
+
+def test_saved_files_hold_no_folder(begin, tmp_path):
+    genotype = tmp_path / "cells.json"
+    cells = load("resnet50")
+    genotype.write_text(replace(cells, provenance={"config": {"data": {"root": str(tmp_path / "d")}}}).to_json())
+    run = begin("--network.genotype", str(genotype), "--epochs", "1")
+    train.train_epoch(run)
+    run.session.save()
+    train.finish_epoch(run)
+    for name in ("last.pt", "previous.pt", "best.safetensors"):
+        assert str(tmp_path).encode() not in (run.config.out / name).read_bytes(), name
+    assert load_network(run.config.out / "best.safetensors").config.genotype == "cells.json"
+
+
+def test_a_resumed_run_needs_neither_encoder_nor_initial_weights(begin, tmp_path):
+    weights = tmp_path / "start.safetensors"
+    run = begin()
+    run.save_best(weights)
+    run.session.close()
+    run = begin("--init", str(weights))
+    assert torch.equal(run.network.heads[0].weight, load_network(weights).network.heads[0].weight)
+    train.train_step(run, next(iter(run.loaders.training)))
+    run.progress.step = 1
+    run.session.save()
+    run.session.close()
+    weights.unlink()
+    resumed = begin("--init", str(weights))
+    assert all(torch.equal(value, resumed.network.state_dict()[name]) for name, value in weights_of(run).items())
+
+
+def weights_of(run):
+    return run.network.state_dict()
+
+
+def test_out_of_memory_is_one_line():
+    cpu = torch.device("cpu")
+    message = r"^cpu: out of memory \(.*allocate.*\). Lower batch \(4\)."
+    with pytest.raises(OutOfMemoryError, match=message), reported(cpu, "Lower batch (4)."):
+        torch.empty(2**46, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="shape"), reported(cpu, ""):
+        raise RuntimeError("the shape is wrong")
+
+
+def test_deterministic_kernels_are_asked_for(begin):
+    try:
+        begin("--deterministic", "true")
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,5 +1,6 @@
 """The network of a training run: built, placed on its device, partly frozen."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
 from net.encoder import check_sizes, stem
+from training.compatibility import portable
 from training.settings import TrainConfig
 from utils.distributed import DistributedError, Processes
 
@@ -28,6 +30,7 @@ def build(
         config.network.encoder, {config.data.size, *(size for stage in config.data.stages for size in stage.sizes)}
     )
     network: Any = build_network(config.network, encoder_weights)
+    network.genotype = replace(network.genotype, provenance=portable(network.genotype.provenance))
     network = network.to(processes.device, memory_format=torch.channels_last)
     if processes.device.type == "cpu":
         accelerate(network)

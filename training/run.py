@@ -4,21 +4,24 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.loaders import Loaders, build_loaders
 from evaluation.measures import renamed
-from inference.weights import save_weights
+from inference.weights import load_network, save_weights
 from net.auto_msfnet import AutoMSFNet
+from net.losses import saliency_loss
 from training import checkpoints
 from training.checkpoints import StateError
 from training.compatibility import contents
 from training.ema import Average
+from training.initial_weights import take_fitting
 from training.network import build, callable_model
 from training.optim import build_optimizer
+from training.precision import Name, settle, trial
 from training.progress import TrainProgress
 from training.random_state import compute_deterministically, seed_everything
 from training.run_log import RunLog
@@ -27,7 +30,7 @@ from training.settings import FREE, TrainConfig
 from training.throughput import Throughput
 from utils.checkpoint import FORMAT
 from utils.config import to_plain
-from utils.device import banner, choose_precision
+from utils.device import autocast, banner
 from utils.distributed import Processes
 from utils.files import replace_text
 
@@ -53,7 +56,7 @@ class Run:
     frozen: list[nn.Module]
     average: Average | None
     optimizer: torch.optim.Optimizer
-    precision: Literal["fp32", "tf32", "bf16", "fp16"]
+    precision: Name
     scaler: torch.amp.GradScaler
     loaders: Loaders
     log: RunLog
@@ -105,14 +108,13 @@ def set_up(config: TrainConfig, processes: Processes) -> Run:
     with processes.agreeing():
         session = Session(config, TRAINING, processes)
         seed_everything(config.seed)  # alike in all processes, so that all start with the same weights
-        fresh = session.saved is None  # a checkpoint has all weights, so the encoder's file is not needed again
-        weights = config.encoder_weights if fresh and config.encoder_weights != "none" else None
-        network, frozen = build(config, processes, weights)
+        network, frozen = start(config, session)
         loaders = build_loaders(
-            config.data, config.batch, config.seed, parts=config.accumulate, rank=processes.rank,
+            config.data, config.batch, config.seed, seeds=config.seeds, parts=config.accumulate, rank=processes.rank,
             world=processes.world, pin=processes.device.type == "cuda",
         )  # fmt: skip
-        precision = choose_precision(config.precision, processes.device)
+    precision = choose(config, session, network)
+    with processes.agreeing():
         run = Run(
             config, processes, session, network, network, frozen,
             Average(network, config.average) if config.average.decay else None,
@@ -129,6 +131,34 @@ def set_up(config: TrainConfig, processes: Processes) -> Run:
         run.log.open(run.progress.step)
     rehearse(run)
     return replace(run, model=callable_model(network, config, processes))
+
+
+def start(config: TrainConfig, session: Session) -> tuple[AutoMSFNet, list[nn.Module]]:
+    """The network with the weights that the run starts from, and its frozen parts.
+
+    A checkpoint has all weights, so a run that resumes needs neither the encoder's file nor that of `init`.
+    """
+    fresh = session.saved is None
+    source = load_network(config.init) if fresh and config.init is not None else None
+    from_source = source is not None and source.config.encoder == config.network.encoder
+    needed = fresh and config.encoder_weights != "none" and not from_source
+    network, frozen = build(config, session.processes, config.encoder_weights if needed else None)
+    if source is not None:
+        session.processes.print_once(take_fitting(network, source))
+    return network, frozen
+
+
+def choose(config: TrainConfig, session: Session, network: AutoMSFNet) -> Name:
+    """The precision of the run: as stated, as in the checkpoint, or measured. Communicates."""
+
+    def loss(image: Tensor, mask: Tensor, name: Name) -> Tensor:
+        with autocast(image.device, name):
+            logits = network(image)
+        return saliency_loss(logits, mask, config.loss).total
+
+    images = config.batch // session.processes.world // config.accumulate
+    network.train()
+    return settle(config.precision, session, lambda device: trial(network, loss, images, config.data.size, device))
 
 
 def attach(run: Run) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from data.settings import DataConfig
+from data.settings import DataConfig, SeedsConfig
 from net.settings import LossConfig, NetworkConfig
 from utils.errors import UserError
 from utils.settings import Count, DeviceName, Limit, NotNegative, Precision, Seed, check_limits
@@ -91,9 +91,12 @@ class TrainConfig:
             of the whole; BatchNorm sees one part at a time.
         sync_batchnorm: BatchNorm over the images of all processes; CUDA only.
         compile: run the network through torch.compile; minutes at the start and after each change of size.
+        init: weights to start from: a shipped name, an own file or one in the authors' layout. Encoder and cells may
+            differ; what fits is taken and listed.
         seed: of everything that is drawn.
+        seeds: of order, augmentation and validation split where they shall differ from it.
         device: auto, cpu, cuda or mps.
-        precision: auto takes bf16 where the hardware has it.
+        precision: auto measures for about 3 s which one is fastest; a run that resumes keeps its precision.
         log_every: steps between lines of the log.
         save_every: steps between checkpoints; one is written at the end of every epoch as well.
         save_minutes: minutes between checkpoints, where that comes first; 0 counts steps only.
@@ -114,7 +117,9 @@ class TrainConfig:
     accumulate: Count = 1
     sync_batchnorm: bool = False
     compile: bool = False
+    init: str | None = None
     seed: Seed = 0
+    seeds: SeedsConfig = field(default_factory=SeedsConfig)
     device: DeviceName = "auto"
     precision: Precision = "auto"
     log_every: Count = 20

@@ -71,6 +71,7 @@ class Limit:
 Count = Annotated[int, Limit(1, 10**7)]
 OptionalCount = Annotated[int, Limit(0, 10**7)]
 Seed = Annotated[int, Limit(0, 2**32 - 1)]
+OptionalSeed = Annotated[int | None, Limit(0, 2**32 - 1)]
 Workers = Annotated[int, Limit(0, 256)]
 Side = Annotated[int, Limit(32, 8192)]
 Channels = Annotated[int, Limit(1, 8192)]

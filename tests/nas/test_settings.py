@@ -8,7 +8,8 @@ import torch
 
 from data.synthetic import write_scenes
 from nas.halves import build_halves, split_halves
-from nas.settings import CompareConfig, SearchConfig, SearchDataConfig, as_stored_now
+from nas.search_state import as_stored_now
+from nas.settings import CompareConfig, SearchConfig, SearchDataConfig
 from net.settings import PAPER_SPACE
 from utils.config import parse, to_plain
 

@@ -1,0 +1,48 @@
+"""Run by tests/test_search.py, alone or by torchrun: gradients of one bilevel step, first and second order.
+
+    two_searches.py OUT [settings of search.py]
+
+Writes OUT/result.pt. BatchNorm sees the images of one process only, so one process alone computes the loss of each of
+two shares by itself and takes the mean: what two processes compute must be equal to that.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from data.datasets import Batch
+from nas.search_state import Search, set_up
+from nas.settings import SearchConfig
+from net.architect import only
+from utils.config import parse
+from utils.distributed import join
+
+out = Path(sys.argv[1])
+config = parse(SearchConfig, "", sys.argv[2:])
+processes = join(torch.device("cpu"))
+search = set_up(config, processes)
+if processes.world == 1:
+    whole = Search.loss
+
+    def mean_of_shares(self, batch, network=None, outputs=None):
+        shares = [Batch(*(part[rank::2] for part in batch)) for rank in range(2)]
+        return sum(whole(self, share, network, outputs) for share in shares) / 2
+
+    Search.loss = mean_of_shares
+
+training, validation = next(iter(search.halves.weights)), next(iter(search.halves.alphas))
+found = {}
+for order in ("first", "second"):
+    step = {"first": lambda: search.architect.first_order(validation),
+            "second": lambda: search.architect.second_order(training, validation)}[order]  # fmt: skip
+    gradients, loss, _ = step()
+    processes.average([*gradients, loss])
+    found[order] = torch.stack(gradients)
+    found[f"{order} loss"] = loss
+with only(search.network, [weight for weight in search.network.weights() if weight.requires_grad]):
+    search.loss(training, search.trained).backward()
+found["weights"] = {name: p.grad.clone() for name, p in search.network.named_parameters() if p.grad is not None}
+if processes.first:
+    torch.save(found, out / "result.pt")
+processes.leave()
