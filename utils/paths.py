@@ -63,7 +63,7 @@ class _Places:
 
     def parents(self, path: Path) -> tuple[Hashable, ...]:
         """The identities of all folders above a path, after its links are followed."""
-        real = Path(os.path.realpath(path)) if path.is_symlink() else path
+        real = Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114 (a name that is too long is no error)
         key = os.fspath(real.parent)
         if key not in self._folders:
             folder = Path(os.path.realpath(real.parent))

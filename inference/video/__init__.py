@@ -1,1 +1,1 @@
-"""Videos in and out."""
+"""Overlays and cutouts of videos."""

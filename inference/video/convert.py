@@ -1,4 +1,4 @@
-"""Overlay and cut-out of a video, frame by frame: decoding, network, drawing and encoding overlap.
+"""Overlay and cutout of a video, frame by frame: decoding, network, drawing and encoding overlap.
 
 reader thread  ->  prepare  ->  network, a batch at a time  ->  draw, side by side  ->  encode, in order
 """
@@ -10,22 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
-from inference.compositing import Pixels, cut_out, on_background, overlay
+from inference.compositing import cut_out, overlay
 from inference.pipeline import Stages, in_background, run
 from inference.predictor import Predictor
 from inference.saliency import Saliency, restore, to_8bit
-from inference.video.reader import Clip, Frame, VideoError
-from inference.video.writer import GREEN, Target, VideoWriter, add_sound, has_ffmpeg
+from inference.video.colour import Pixels
+from inference.video.errors import VideoError
+from inference.video.reader import Clip, Frame
+from inference.video.writer import Target, VideoWriter
+from utils.paths import refuse_overlaps
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of a video.
+    """The result of a video.
 
     Args:
-        files: what was written.
+        files: the written files.
         found: frames that were read.
         written: frames of each file.
         problems: what was not done, a line each; empty if all was.
@@ -46,28 +50,29 @@ def make_video(
     workers: int = 2,
     settled: Callable[[], object] = lambda: None,
 ) -> VideoResult:
-    """Writes the overlay or the cut-out of a clip, or both. Ctrl-C ends the files; what was done is kept.
+    """Writes the overlay or the cutout of a clip, or both. Ctrl-C ends the files and keeps what was done.
 
     Args:
-        predictor: what computes the maps.
+        predictor: computes the maps.
         clip: is closed at the end.
         stem: path of the files without `_overlay.mp4` or `_cutout.mov`.
         kinds: `overlay`, `cutout`.
         batch: frames that the network takes at once.
         workers: threads that prepare, and as many that draw.
-        settled: called once a frame, for a progress bar.
+        settled: called once for each frame, for a progress bar.
 
     Raises:
-        VideoError: a file cannot be written.
+        VideoError: a file cannot be written; what was there before is still there.
+        PathError: a file would replace the video that is read.
     """
     targets = [Target.of(stem, kind) for kind in kinds]
-    for target in targets:
-        if target.path.resolve() == Path(clip.source).resolve():
-            raise VideoError(f"{target.path}: is the video that is read. Choose another --out.")
     stopped = False
     with ExitStack() as stack:
         stack.callback(clip.close)
-        encoder = _Encoder(predictor, clip, kinds, targets, stack)
+        if not clip.camera:
+            refuse_overlaps([Path(clip.source)], [target.path for target in targets])
+        writers = _open(clip, targets, stack)
+        encoder = _Encoder(predictor, kinds, writers)
         frames = stack.enter_context(closing(in_background(clip.frames(), batch)))
         try:
             failures = run(enumerate(frames), encoder.stages(), batch, workers, predictor.engine.streams, settled)
@@ -75,63 +80,73 @@ def make_video(
             failures, stopped = [], True
         if failures:
             raise VideoError(failures[0].reason)
-    problems = [*_lost(clip, stopped), *_sound(clip, targets, encoder.written)]
+        for writer in writers:
+            writer.close(None if stopped else clip.end)
+        lost = _lost(clip, stopped)
+        stack.pop_all()
+        clip.close()
+    problems = [*lost, *(problem for writer in writers for problem in writer.problems)]
     return VideoResult(tuple(target.path for target in targets), clip.found, encoder.written, tuple(problems))
+
+
+def _open(clip: Clip, targets: Sequence[Target], stack: ExitStack) -> list[VideoWriter]:
+    """The writers of all files; they are discarded unless the stack is emptied."""
+    writers: list[VideoWriter] = []
+    for target in targets:
+        writers.append(VideoWriter(target, clip.look, clip.rate, None if clip.camera else clip.source))
+        stack.callback(writers[-1].discard)
+    return writers
 
 
 class _Loaded(NamedTuple):
     prepared: Tensor
+    opaque: Pixels  # (H, W, 3), laid over white where the frame is transparent
     frame: Frame
 
 
 class _Encoder:
-    """The stages of a video: frames are drawn side by side, and handed to the files in their order."""
+    """The stages of a video: frames are drawn side by side and written in their order."""
 
-    def __init__(
-        self, predictor: Predictor, clip: Clip, kinds: Sequence[str], targets: Sequence[Target], stack: ExitStack
-    ) -> None:
-        self.predictor = predictor
-        self.draw = [_draw(kind, target.alpha) for kind, target in zip(kinds, targets, strict=True)]
-        self.writers: list[VideoWriter] = []
-        for target in targets:
-            self.writers.append(target.open(clip.size, clip.rate))
-            stack.callback(self.writers[-1].close)
+    def __init__(self, predictor: Predictor, kinds: Sequence[str], writers: Sequence[VideoWriter]) -> None:
+        self.predictor, self.kinds, self.writers = predictor, kinds, writers
         self.written = 0
         self._next = 0
         self._turns = threading.Condition()
         self._broken: Exception | None = None
 
     def stages(self) -> Stages[tuple[int, Frame], _Loaded, Saliency]:
-        """What `inference.pipeline.run` does with the numbered frames."""
+        """The work of `inference.pipeline.run` on the numbered frames."""
         return Stages(self._prepare, self._network, self._write)
 
     def _prepare(self, item: tuple[int, Frame]) -> _Loaded:
-        return _Loaded(self.predictor.prepare(item[1].pixels), item[1])
+        frame = item[1]
+        opaque = frame.pixels if frame.alpha is None else _over_white(frame.pixels, frame.alpha)
+        return _Loaded(self.predictor.prepare(opaque), opaque, frame)
 
     def _network(self, batch: Sequence[_Loaded]) -> Sequence[Saliency]:
         if self._broken is not None:
-            raise self._broken  # a file that cannot be written: further frames would be for nothing
+            raise self._broken  # the files cannot be written: more frames are no use
         return list(self.predictor.logits([loaded.prepared for loaded in batch]))
 
     def _write(self, item: tuple[int, Frame], loaded: _Loaded, logits: Saliency) -> None:
-        pictures: list[Pixels] = []
+        drawn: list[Pixels] = []
         try:
-            pixels = loaded.frame.pixels
-            saliency = to_8bit(restore(logits, (pixels.shape[0], pixels.shape[1])))
-            pictures = [draw(pixels, saliency) for draw in self.draw]
+            saliency = to_8bit(restore(logits, (loaded.opaque.shape[0], loaded.opaque.shape[1])))
+            drawn = [_draw(kind, loaded, saliency) for kind in self.kinds]
         finally:
-            with self._turn(item[0]):  # also after a fault, else those behind would wait for ever
-                self._append(pictures, loaded.frame.copies)
+            with self._turn(item[0]):  # after an error too, else the frames behind this one would wait for ever
+                self._append(drawn, loaded.frame.seconds)
 
-    def _append(self, pictures: Sequence[Pixels], copies: int) -> None:
+    def _append(self, drawn: Sequence[Pixels], seconds: float) -> None:
+        if not drawn:
+            return
         try:
-            for writer, picture in zip(self.writers, pictures, strict=bool(pictures)):
-                for _ in range(copies):
-                    writer.write(picture)
+            for writer, pixels in zip(self.writers, drawn, strict=True):
+                writer.write(pixels, seconds)
         except VideoError as error:
             self._broken = error
             raise
-        self.written += copies
+        self.written += 1
 
     @contextmanager
     def _turn(self, place: int) -> Iterator[None]:
@@ -145,10 +160,22 @@ class _Encoder:
                 self._turns.notify_all()
 
 
-def _draw(kind: str, alpha: bool) -> Callable[[Pixels, Pixels], Pixels]:
+def _draw(kind: str, loaded: _Loaded, saliency: Pixels) -> Pixels:
     if kind == "overlay":
-        return overlay
-    return cut_out if alpha else lambda image, saliency: on_background(image, saliency, GREEN)
+        return overlay(loaded.opaque, saliency)
+    cutout, alpha = cut_out(loaded.frame.pixels, saliency), loaded.frame.alpha
+    if alpha is not None:  # what is transparent in the video stays so
+        cutout[..., 3] = _product(cutout[..., 3], alpha)
+    return cutout
+
+
+def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+    return 255 - _product(255 - pixels, alpha[..., None])
+
+
+def _product(values: Pixels, alpha: Pixels) -> Pixels:
+    """values * alpha / 255, rounded."""
+    return ((values.astype(np.uint16) * alpha + 127) // 255).astype(np.uint8)
 
 
 def _lost(clip: Clip, stopped: bool) -> list[str]:
@@ -158,14 +185,3 @@ def _lost(clip: Clip, stopped: bool) -> list[str]:
     if stopped or clip.damage is None:
         return []
     return [f"{clip.source}: damaged or cut: {clip.damage}. What was good is kept."]
-
-
-def _sound(clip: Clip, targets: Sequence[Target], frames: int) -> list[str]:
-    """Adds the sound of a file to every video; gives back what went wrong."""
-    problems: list[str] = []
-    for target in targets if has_ffmpeg() and not clip.camera else ():
-        try:
-            add_sound(target.path, Path(clip.source), frames / clip.rate)
-        except VideoError as error:
-            problems.append(str(error))
-    return problems

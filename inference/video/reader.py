@@ -1,68 +1,34 @@
-"""Frames of a video file or a camera, in time, with what is broken left out."""
+"""Frames of a video file or a camera, each with its time; damaged ones are left out and counted."""
 
-import json
+import math
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import av
 import cv2
 import numpy as np
-from cv2.typing import MatLike
-from numpy.typing import NDArray
+from av.error import FFmpegError
+from av.stream import Disposition
 
-from utils.errors import UserError
+from inference.video.clock import Clock
+from inference.video.colour import UNSPECIFIED, Look, Pixels, decode
+from inference.video.errors import VideoError, reason
 
-Pixels = NDArray[np.uint8]
-
-RATE = 25.0  # frames a second where the source does not say
-RETRIES = 250  # failed reads in a row that still count as a hole in the file, not as its end
-LONGEST_GAP = 10.0  # seconds that a frame may stand still; more is a jump of the clock
-LONGEST_STEP_BACK = 1.0  # seconds that frames may come out of order; more is a jump of the clock
-
-
-class VideoError(UserError):
-    """A video that cannot be read or written."""
+RATE = Fraction(25)  # frames a second where the source does not say
+_LOCAL = {"protocol_whitelist": "file"}  # a playlist must not make us read from the network
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of VP8 and VP9 drop alpha
 
 
 class Frame(NamedTuple):
-    """One picture of a video: (H, W, 3) RGB, and how many times it is shown at a constant rate."""
+    """One frame: (H, W, 3) RGB, its alpha (H, W) if it has one, and the seconds at which it is shown."""
 
     pixels: Pixels
-    copies: int
-
-
-class Pacer:
-    """Turns frames with times into a constant rate: late frames fill the gap before them, crowded ones are left out.
-
-    Phones film at a varying rate, a camera that is read slowly drops frames, and a hole in a file leaves a gap. With
-    constant copies the picture would run away from the sound.
-
-    Args:
-        rate: frames a second.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-        self.shown = 0
-        self._offset: float | None = None
-        self._last = 0.0
-
-    def copies(self, seconds: float) -> int:
-        """How many times the frame of that time is shown; 0: leave it out."""
-        if self._offset is None:
-            self._offset = -seconds
-        gap = seconds + self._offset - self._last
-        stands = gap == 0 and self.shown > 0
-        if stands or not -LONGEST_STEP_BACK <= gap <= LONGEST_GAP:
-            self._offset += 1 / self.rate - gap  # the clock stands or jumped: go on one frame later
-        self._last = seconds + self._offset
-        count = max(0, round(self._last * self.rate) + 1 - self.shown)
-        self.shown += count
-        return count
+    alpha: Pixels | None
+    seconds: float
 
 
 class Clip:
@@ -73,109 +39,237 @@ class Clip:
 
     Attributes:
         camera: whether it is one.
-        size: height and width of its frames, upright.
-        rate: frames a second.
-        seconds: how long the file says it is; None for a camera, or where it says nothing.
+        look: size, aspect and colours of its frames, upright.
+        rate: usual number of frames a second.
+        start: time stamp of the file at which its timeline begins, in seconds; sound begins there too.
         found: frames that were read so far.
-        holes: reads that failed between good frames.
 
     Raises:
         VideoError: it cannot be opened, or holds no frame.
     """
 
     def __init__(self, source: str) -> None:
-        self.source = source
-        self.camera = source.isdecimal()
+        self.source, self.camera = source, source.isdecimal()
         if not self.camera and not Path(source).is_file():
             raise VideoError(f"{source}: no such video file; a camera is given by its number, such as 0.")
-        # What the codec library says of broken packets would bury our own line.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-        self._capture = cv2.VideoCapture(int(source) if self.camera else source)
-        self.found = self.holes = 0
-        self._pacer = Pacer(self._rate())
+        self._input: _Camera | _File = _Camera(source) if self.camera else _File(source)
+        self.rate, self.start, self.found = self._input.rate, self._input.start, 0
+        self._clock = Clock(float(1 / self.rate), self._input.end)
         self._first = self._read()
         if self._first is None:
-            self._capture.release()
-            kind = "camera" if self.camera else "video"
-            raise VideoError(f"{source}: no {kind} that OpenCV {cv2.__version__} can read, or without a whole frame.")
-        height, width = self._first.pixels.shape[:2]
-        self.size = (height, width)
-        self.seconds = None if self.camera else _seconds(source, self.rate) or self._counted()
+            self._input.close()
+            raise VideoError(f"{source}: no {'camera image' if self.camera else 'frame'} could be read. {_CURE}")
+        self.look = self._input.look
 
     @property
-    def rate(self) -> float:
-        """Frames a second."""
-        return self._pacer.rate
+    def size(self) -> tuple[int, int]:
+        """Height and width of its frames, upright."""
+        return self.look.size
 
     @property
     def length(self) -> int | None:
-        """Frames that it should have at its constant rate; None where that is not known."""
-        return None if self.seconds is None else round(self.seconds * self.rate)
+        """About how many frames it has; None if that is not known."""
+        return self._input.length
+
+    @property
+    def end(self) -> float | None:
+        """Seconds at which its last frame ends, as the file says; None for a camera. Ask when the frames have ended."""
+        return self._input.reached
 
     @property
     def damage(self) -> str | None:
         """What of the file could not be read, in a few words; None if all could. Ask when the frames have ended."""
-        shown = self._pacer.shown
-        short = (self.length or 0) - shown
-        told = []
-        # Files estimate their length: two frames or one in a hundred do not count.
-        if short > max(2, 0.01 * shown):
-            told.append(f"ends after {shown / self.rate:.1f} of {self.seconds:.1f} s")
-        if self.holes:
-            told.append(f"{self.holes} frames in between could not be read")
-        return ", ".join(told) or None
+        return self._input.damage
 
     def frames(self) -> Iterator[Frame]:
-        """All frames that are shown, in order; past a hole it goes on with the next one that is whole."""
+        """All frames that are shown, in order."""
         frame = self._first
         while frame is not None:
-            if frame.copies:
-                yield frame
+            yield frame
             frame = self._read()
 
     def close(self) -> None:
-        """Lets go of file or camera."""
-        self._capture.release()
-
-    def _rate(self) -> float:
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        return rate if 1 <= rate <= 1000 else RATE
-
-    def _counted(self) -> float | None:
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        return count / self.rate if count > 0 else None
+        """Closes file or camera."""
+        self._input.close()
 
     def _read(self) -> Frame | None:
-        for failed in range(1 if self.camera else RETRIES):
-            whole, pixels = self._capture.read()
-            if whole:
-                self.holes += failed
-                return self._frame(pixels)
+        while (read := self._input.read()) is not None:
+            self.found += 1
+            pixels, alpha, stamp = read
+            seconds = self._clock.at(stamp)
+            if seconds is not None:
+                return Frame(pixels, alpha, seconds)
         return None
 
-    def _frame(self, pixels: MatLike) -> Frame:
-        if self.found and pixels.shape[:2] != self.size:
-            pixels = cv2.resize(pixels, self.size[::-1], interpolation=cv2.INTER_AREA)
-        self.found += 1
-        clock = time.monotonic() if self.camera else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        copies = self._pacer.copies(clock)
-        return Frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), copies)
+
+_CURE = "Give a video that FFmpeg reads."
+_Read = tuple[Pixels, Pixels | None, float | None]
 
 
-def _seconds(source: str, rate: float) -> float | None:
-    """Length of the picture track, by ffprobe where it is installed; OpenCV knows only that of the whole file, which
-    longer sound stretches."""
-    if shutil.which("ffprobe") is None:
-        return None
-    fields = ["-select_streams", "v:0", "-show_entries", "stream=nb_frames,duration:stream_tags=DURATION"]
-    command = ["ffprobe", "-v", "error", *fields, "-of", "json", source]
-    ended = subprocess.run(command, capture_output=True, check=False)
-    stream = next(iter(json.loads(ended.stdout or "{}").get("streams", [])), {})
-    if "nb_frames" in stream:  # counted; a duration may be no more than a guess by the size of the file
-        return int(stream["nb_frames"]) / rate
-    told = stream.get("duration") or stream.get("tags", {}).get("DURATION")
-    if told is None:
-        return None
-    hours, minutes, seconds = ["0", "0", *told.split(":")][-3:]  # 4.0 or 00:00:04.023
-    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+class _Camera:
+    """A camera, read by OpenCV."""
+
+    start, end, length, damage, reached = 0.0, None, None, None, None
+
+    def __init__(self, number: str) -> None:
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        self._capture = cv2.VideoCapture(int(number))
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 1000 else RATE
+        self.look = Look((0, 0), matrix=UNSPECIFIED)
+        self._begin: float | None = None
+
+    def read(self) -> _Read | None:
+        """The next frame, with the seconds since the first."""
+        whole, pixels = self._capture.read()
+        if not whole:
+            return None
+        now = time.monotonic()
+        self._begin = now if self._begin is None else self._begin
+        self.look = Look((pixels.shape[0], pixels.shape[1]), matrix=UNSPECIFIED)
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), None, now - self._begin
+
+    def close(self) -> None:
+        """Releases the camera."""
+        self._capture.release()
+
+
+class _File:
+    """A video file, read by PyAV."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        try:
+            self._container = open_file(source)
+            self._stream = _video_stream(self._container, source)
+        except FFmpegError as error:
+            raise VideoError(f"{source}: no video that FFmpeg can read ({reason(error)}). {_CURE}") from None
+        self._stream.thread_type = "AUTO"
+        self._decoder = _decoder(self._stream)
+        self.start = start_of(self._container)
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self.rate = rate if rate is not None and 1 <= rate <= 240 else RATE
+        self.end = None if self._container.duration is None else self._container.duration / av.time_base
+        self.holes = self.packets = 0
+        self._reached, self._begun = -math.inf, math.inf  # time stamps of the packets, in seconds
+        self._fault: str | None = None
+        self._look: Look | None = None
+        self._decoded = self._frames()
+
+    @property
+    def look(self) -> Look:
+        """The look of the first frame."""
+        assert self._look is not None
+        return self._look
+
+    @property
+    def reached(self) -> float | None:
+        """See `Clip.end`."""
+        return self._reached - self.start if math.isfinite(self._reached) else None
+
+    @property
+    def length(self) -> int | None:
+        """Frames by the file's count, or by its length."""
+        told = self._told()
+        return self._stream.frames or (None if told is None else round(told * self.rate))
+
+    @property
+    def damage(self) -> str | None:
+        """See `Clip.damage`."""
+        told, found = self._told(), max(0.0, self._reached - self._begun)
+        # Files estimate their length: two frames or one in a hundred do not count.
+        slack = max(2 / float(self.rate), 0.01 * (told or 0.0))
+        short = told is not None and told - max(found, self._reached - self.start) > slack
+        fewer = self._stream.frames - self.packets > max(2, 0.01 * self._stream.frames)
+        words: list[str] = []
+        if self._fault is not None:
+            words.append(self._fault)
+        elif short and (fewer or not self._stream.frames):
+            counted = float(self._stream.frames / self.rate)  # a damaged file's length is a guess by its size
+            words.append(f"ends after {found:.1f} of {max(told or 0.0, counted):.1f} s")
+        if self.holes:
+            words.append(f"{self.holes} frames in between could not be read")
+        return ", ".join(words) or None
+
+    def read(self) -> _Read | None:
+        """The next frame that is whole, with its time stamp."""
+        frame = next(self._decoded, None)
+        if frame is None:
+            return None
+        if self._look is None:
+            self._look = Look.of(frame, self._stream.sample_aspect_ratio)
+        pixels, alpha = decode(frame)
+        if pixels.shape[:2] != self._look.size:
+            size = self._look.size[::-1]
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+            alpha = None if alpha is None else cv2.resize(alpha, size).astype(np.uint8, copy=False)
+        stamp = None if frame.pts is None else float(frame.pts * self._stream.time_base) - self.start
+        return pixels, alpha, stamp
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def _frames(self) -> Iterator[Any]:
+        try:
+            for packet in self._container.demux(self._stream):
+                self._count(packet)
+                try:
+                    yield from self._decoder.decode(packet if packet.size else None)
+                except FFmpegError:
+                    self.holes += 1
+        except FFmpegError as error:
+            self._fault = f"cannot be read to its end ({reason(error)})"
+
+    def _count(self, packet: av.Packet) -> None:
+        if not packet.size:
+            return
+        self.packets += 1
+        if packet.pts is not None and packet.time_base is not None:
+            stamp = float(packet.pts * packet.time_base)
+            length = float((packet.duration or 0) * packet.time_base) or float(1 / self.rate)
+            self._begun, self._reached = min(self._begun, stamp), max(self._reached, stamp + length)
+
+    def _told(self) -> float | None:
+        """Seconds of the video stream, as the file says; longer sound does not count."""
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        told = {key.upper(): value for key, value in self._stream.metadata.items()}.get("DURATION", "")
+        try:
+            hours, minutes, seconds = told.split(":")
+            return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+        except ValueError:
+            return self.end
+
+
+def open_file(source: str) -> Any:
+    """Opens a file for reading, whatever characters its name has.
+
+    Raises:
+        FFmpegError: FFmpeg cannot read it.
+    """
+    return av.open(f"file:{Path(source).absolute()}", options=_LOCAL, metadata_errors="replace")
+
+
+def start_of(container: Any) -> float:
+    """Time stamp at which the earliest stream of a file begins, in seconds."""
+    return 0.0 if container.start_time is None else container.start_time / av.time_base
+
+
+def _video_stream(container: Any, source: str) -> Any:
+    """The first video stream that is no cover image."""
+    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if not streams:
+        container.close()
+        raise VideoError(f"{source}: holds no video stream. {_CURE}")
+    return streams[0]
+
+
+def _decoder(stream: Any) -> Any:
+    """The decoder of a stream; for VP8 and VP9 with alpha, one that keeps it."""
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") != "1":
+        return stream.codec_context
+    decoder = av.CodecContext.create(name, "r")
+    decoder.extradata = stream.codec_context.extradata
+    return decoder

@@ -1,49 +1,32 @@
-"""Frames to video files: through ffmpeg where it is installed (H.264, ProRes with alpha, sound), else through OpenCV.
+"""Frames to video files: H.264 in .mp4, ProRes 4444 with alpha in .mov, both with the sound of the source.
 
-A file is written beside its place and renamed into it when it is whole.
+A file is written under another name beside its place and renamed when it is whole. PyAV is used instead of pipes to a
+program: it brings its own FFmpeg, it gives every frame and every sound sample its time, and an error is an exception.
 """
 
-import shutil
-import subprocess
-import tempfile
+import os
+import time
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-import cv2
+import av
 import numpy as np
-from numpy.typing import NDArray
+from av.error import FFmpegError
 
-from inference.video.reader import VideoError
+from inference.video.colour import Look, Pixels, encode, tag
+from inference.video.errors import VideoError, reason
+from inference.video.sound import Sound
 
-Pixels = NDArray[np.uint8]
-Size = tuple[int, int]
-
-GREEN = (0, 255, 0)
-_H264 = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "18")
-_MPEG4 = ("-c:v", "mpeg4", "-q:v", "3")  # what every ffmpeg has
-_PRORES = ("-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le", "-vendor", "apl0")
-# Half the colour samples in both directions need even sides: one more row or column, repeated from nothing (black).
-_PLAIN = ("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p")
-
-
-class VideoWriter(Protocol):
-    """What takes frames of one video, in order."""
-
-    def write(self, pixels: Pixels) -> None:
-        """Appends a frame: (H, W, 3) RGB, or (H, W, 4) RGBA where the file has alpha."""
-        ...
-
-    def close(self) -> None:
-        """Ends the file and puts it into its place."""
-        ...
-
-
-def has_ffmpeg() -> bool:
-    """Whether ffmpeg is installed."""
-    return shutil.which("ffmpeg") is not None
+_TICK = Fraction(1, 90_000)  # seconds; exact for 24, 25, 30, 50, 60 and 30000/1001 frames a second
+_H264 = (
+    "libx264",
+    "yuv420p",
+    {"preset": "veryfast", "crf": "18", "bf": "0"},
+)  # B-frames would hide how long the last frame is shown
+_PRORES = ("prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"})
 
 
 @dataclass(frozen=True)
@@ -60,122 +43,149 @@ class Target:
 
     @classmethod
     def of(cls, stem: Path, kind: str) -> "Target":
-        """`stem_KIND.mov` with alpha for a cut-out where ffmpeg is installed, else `stem_KIND.mp4`."""
-        alpha = kind == "cutout" and has_ffmpeg()
+        """`stem_KIND.mov` with alpha for a cutout, `stem_KIND.mp4` for an overlay."""
+        alpha = kind == "cutout"
         return cls(stem.with_name(f"{stem.name}_{kind}{'.mov' if alpha else '.mp4'}"), alpha)
 
-    def open(self, size: Size, rate: float) -> VideoWriter:
-        """Starts the file.
 
-        Args:
-            size: height and width of the frames.
-            rate: frames a second.
-
-        Raises:
-            VideoError: it cannot be written there.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VideoError(f"{self.path}: no folder can be made for it ({error.strerror or error}).") from error
-        return _Ffmpeg(self, size, rate) if has_ffmpeg() else _OpenCV(self, size, rate)
-
-
-class _Ffmpeg:
-    """Frames through a pipe to an ffmpeg process."""
-
-    def __init__(self, target: Target, size: Size, rate: float) -> None:
-        self.target = target
-        self.part = _part(target.path)
-        height, width = size
-        pixels = "rgba" if target.alpha else "rgb24"
-        source = ("-f", "rawvideo", "-pix_fmt", pixels, "-s", f"{width}x{height}", "-r", f"{rate:.6f}", "-i", "pipe:0")
-        codec = _PRORES if target.alpha else (*(_H264 if _encodes("libx264") else _MPEG4), *_PLAIN)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        # In a session of its own: Ctrl-C stops us, and we end the file.
-        self._process = subprocess.Popen(
-            [*_command(), *source, *codec, str(self.part)],
-            stdin=subprocess.PIPE, stderr=self._errors, start_new_session=True,
-        )  # fmt: skip
-
-    def write(self, pixels: Pixels) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(np.ascontiguousarray(pixels).data)
-        except OSError as error:
-            raise VideoError(f"{self.target.path}: ffmpeg stopped ({self._reason() or error}).") from error
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        with suppress(OSError):  # it died before the last frame; the exit code tells
-            self._process.stdin.close()
-        code = self._process.wait()
-        reason = self._reason()
-        self._errors.close()
-        if code:
-            with suppress(OSError):
-                self.part.unlink()
-            raise VideoError(f"{self.target.path}: ffmpeg could not write it ({reason or f'exit code {code}'}).")
-        self.part.replace(self.target.path)
-
-    def _reason(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-class _OpenCV:
-    """MPEG-4 without sound through OpenCV's own codec library."""
-
-    def __init__(self, target: Target, size: Size, rate: float) -> None:
-        self.target = target
-        self.part = _part(target.path)
-        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(self.part), fourcc, rate, size[::-1])
-        if not self._writer.isOpened():
-            raise VideoError(f"{target.path}: OpenCV {cv2.__version__} cannot write it. Install ffmpeg.")
-
-    def write(self, pixels: Pixels) -> None:
-        self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-
-    def close(self) -> None:
-        self._writer.release()
-        self.part.replace(self.target.path)
-
-
-def add_sound(video: Path, source: Path, seconds: float) -> None:
-    """Puts the first sound track of `source` under a video, if there is one.
+class VideoWriter:
+    """A video that is being written.
 
     Args:
-        video: the file without sound; replaced.
-        source: the file with sound.
-        seconds: length of the video; sound beyond it is left out.
+        target: the file.
+        look: size, aspect and colours of the frames.
+        rate: usual number of frames a second.
+        sound: path of the file whose sound is kept, or None.
+
+    Attributes:
+        problems: what was left out, one line each.
 
     Raises:
-        VideoError: the sound cannot be read; the video stays as it was.
+        VideoError: it cannot be written there.
     """
-    part = _part(video)
-    tracks = ("-map", "0:v:0", "-map", "1:a:0?", "-c:v", "copy", "-c:a", "aac", "-b:a", "192k")
-    ended = subprocess.run(
-        [*_command(), "-i", str(video), "-i", str(source), *tracks, "-t", f"{seconds:.6f}", str(part)],
-        capture_output=True, stdin=subprocess.DEVNULL, text=True, errors="replace", check=False,
-    )  # fmt: skip
-    if ended.returncode:
-        part.unlink(missing_ok=True)
-        reason = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        raise VideoError(f"{video}: written without sound, which ffmpeg could not take over ({reason[-1]}).")
-    part.replace(video)
 
+    def __init__(self, target: Target, look: Look, rate: Fraction, sound: str | None) -> None:
+        self.target, self.problems = target, list[str]()
+        self._part = _part(target.path)
+        self._step = float(1 / rate)
+        self._ticks: dict[int, int] = {}  # duration of each frame by its time stamp
+        self._last: int | None = None
+        codec, self._format, options = _PRORES if target.alpha else _H264
+        self._look = replace(look, full=False) if target.alpha else look  # ProRes has no full range
+        try:
+            self._container = av.open(f"file:{self._part}", "w", format=target.path.suffix[1:])
+            self._stream: Any = self._container.add_stream(codec, rate=rate, options=options)
+            height, width = look.size
+            even = (width, height) if target.alpha else (width + width % 2, height + height % 2)
+            self._stream.width, self._stream.height = even
+            self._stream.pix_fmt, self._stream.codec_context.time_base = self._format, _TICK
+            tag(self._stream.codec_context, self._look)
+            self._sound = self._open_sound(sound)
+        except (FFmpegError, ValueError, OSError) as error:
+            self._remove()
+            raise self._failed(error) from None
 
-def _command() -> tuple[str, ...]:
-    return ("ffmpeg", "-hide_banner", "-loglevel", "error", "-y")
+    def write(self, pixels: Pixels, seconds: float) -> None:
+        """Appends a frame: (H, W, 3) RGB, or (H, W, 4) RGBA where the file has alpha, and when it is shown.
+
+        Raises:
+            VideoError: the file cannot be written.
+        """
+        try:
+            frame = encode(_even(pixels, self._stream.width, self._stream.height), self._look, self._format)
+            frame.time_base, frame.pts = _TICK, round(seconds / _TICK)
+            if self._last is not None:
+                frame.pts = max(frame.pts, self._last + 1)
+                self._ticks[self._last] = frame.pts - self._last
+            self._last = frame.pts
+            self._mux(self._stream.encode(frame))
+            self._mux_sound(seconds)
+        except (FFmpegError, OSError) as error:
+            raise self._failed(error) from None
+
+    def close(self, end: float | None = None) -> None:
+        """Ends the file and renames it into its place.
+
+        Args:
+            end: seconds at which the last frame and the sound end; by default one usual frame after the last.
+
+        Raises:
+            VideoError: the file cannot be written; what was there before is still there.
+        """
+        last = self._last or 0
+        usual = last + round(self._step / _TICK)
+        tick = usual if end is None else max(last + 1, round(end / _TICK))
+        self._ticks[last] = tick - last
+        try:
+            self._mux(self._stream.encode(None))
+            self._mux_sound(float(tick * _TICK), last=True)
+            self._container.close()
+            self._part.replace(self.target.path)
+        except (FFmpegError, OSError) as error:
+            self.discard()
+            raise self._failed(error) from None
+        self._close_sound()
+
+    def discard(self) -> None:
+        """Removes what was written; what was there before is still there."""
+        with suppress(FFmpegError, OSError):
+            self._container.close()
+        self._close_sound()
+        self._remove()
+
+    def _open_sound(self, source: str | None) -> Sound | None:
+        if source is None:
+            return None
+        try:
+            return Sound(source, self._container)
+        except VideoError as error:
+            self.problems.append(f"{self.target.path}: written without sound. {error}")
+            return None
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = self._ticks.pop(packet.pts, packet.duration)
+            self._container.mux(packet)
+
+    def _mux_sound(self, seconds: float, last: bool = False) -> None:
+        if self._sound is None:
+            return
+        try:
+            packets = list(self._sound.packets(seconds, last))
+        except (FFmpegError, ValueError) as error:
+            self.problems.append(f"{self.target.path}: sound ends early ({reason(error)}).")
+            self._close_sound()
+            return
+        for packet in packets:
+            self._container.mux(packet)
+
+    def _close_sound(self) -> None:
+        if getattr(self, "_sound", None) is not None:
+            self._sound.close()  # pyright: ignore[reportOptionalMemberAccess]
+        self._sound = None
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self._part.unlink()
+
+    def _failed(self, error: Exception) -> VideoError:
+        return VideoError(
+            f"{self.target.path}: cannot be written ({reason(error)}). Free space or choose another --out."
+        )
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.part{path.suffix}")
+    """A new empty file beside `path`, with a short name: that of `path` may be as long as names can be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.absolute().with_name(f".video.{os.getpid()}.{time.monotonic_ns()}{path.suffix}")
+        part.touch(exist_ok=False)
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be written ({error.strerror or error}). Choose another --out.") from None
+    return part
 
 
-@cache
-def _encodes(codec: str) -> bool:
-    listed = subprocess.run([*_command(), "-encoders"], capture_output=True, text=True, check=False)
-    return codec in listed.stdout.split()
+def _even(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Repeats the last column and row of a frame with an odd side: H.264 stores colours for pairs of pixels."""
+    extra = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+    return np.pad(pixels, extra, mode="edge") if extra != ((0, 0),) * 3 else pixels
