@@ -15,8 +15,7 @@ Files in `--out`:
     overlay/, cutout/          if asked for: the object on its dimmed background; the object alone (see --type)
     sheet.png, sheet_NAME.png  some images beside their maps
     scores.md, scores_NAME.csv tables, and the measures of every map
-    NAME_overlay.mp4           a video, with its sound where ffmpeg is installed; NAME_cutout.mov has alpha there,
-                               NAME_cutout.mp4 a green background elsewhere
+    NAME_overlay.mp4           a video with its sound; NAME_cutout.mov has alpha
     results.json               scores, speed, failures, and all that they depend on
     manifest.jsonl             what each map was made from, for --resume
 Exit code: 0 when all was done, 1 when some images failed (they are listed), 2 when the request cannot be met.
@@ -307,12 +306,9 @@ def write_video(settings: TestSettings, request: Request, predictor: "Predictor"
 
     from inference.results import print_problems, write_json
     from inference.video.convert import make_video
-    from inference.video.writer import has_ffmpeg
 
     clip, folder = request.clip, request.outputs.folder
     assert clip is not None
-    if not has_ffmpeg():
-        say("note: ffmpeg is not installed; there will be no sound, and a green background instead of alpha.")
     stem = video_stem(settings, folder)
     begin = time.perf_counter()
     with tqdm(total=clip.length, desc=stem.name, unit="frame", disable=None) as bar:

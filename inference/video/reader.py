@@ -181,10 +181,11 @@ class _File:
         slack = max(2 / float(self.rate), 0.01 * (told or 0.0))
         short = told is not None and told - max(found, self._reached - self.start) > slack
         fewer = self._stream.frames - self.packets > max(2, 0.01 * self._stream.frames)
+        edited = "mp4" in self._container.format.name  # an edit list may hide frames that are counted
         words: list[str] = []
         if self._fault is not None:
             words.append(self._fault)
-        elif short and (fewer or not self._stream.frames):
+        elif (short or not edited) and (fewer or (short and not self._stream.frames)):
             counted = float(self._stream.frames / self.rate)  # a damaged file's length is a guess by its size
             words.append(f"ends after {found:.1f} of {max(told or 0.0, counted):.1f} s")
         if self.holes:

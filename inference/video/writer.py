@@ -21,11 +21,8 @@ from inference.video.errors import VideoError, reason
 from inference.video.sound import Sound
 
 _TICK = Fraction(1, 90_000)  # seconds; exact for 24, 25, 30, 50, 60 and 30000/1001 frames a second
-_H264 = (
-    "libx264",
-    "yuv420p",
-    {"preset": "veryfast", "crf": "18", "bf": "0"},
-)  # B-frames would hide how long the last frame is shown
+# Without B-frames, whose order would hide how long the last frame is shown.
+_H264 = ("libx264", "yuv420p", {"preset": "veryfast", "crf": "16", "bf": "0"})
 _PRORES = ("prores_ks", "yuva444p10le", {"profile": "4444", "vendor": "apl0"})
 
 

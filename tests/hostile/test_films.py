@@ -119,7 +119,8 @@ def test_turned_and_mirrored_films_come_out_upright(tmp_path, matrix, turn):
 def test_the_uneven_frames_of_a_browser_recording_keep_their_times_and_rate(tmp_path):
     times = [(i * 33 + (i * 37) % 11) / 1000 for i in range(30)]
     options = {"deadline": "realtime", "b": "4M"}
-    source = write_film(tmp_path / "film.webm", 30, times=times, codec="libvpx", options=options, rate=30)
+    form = {"codec": "libvpx", "options": options, "rate": 30, "size": (120, 160)}
+    source = write_film(tmp_path / "film.webm", 30, times=times, **form)
     written, clip = copied(source, tmp_path / "out")
     ours, _ = same_film(source, written)
     assert ours["rate"] == pytest.approx(29 / times[-1], rel=0.05)
