@@ -260,22 +260,3 @@ def test_lite_onnx_is_what_export_makes_of_lite_safetensors(tmp_path, root):
     for name in ("cat", "flower", "rocket"):
         image = read_image(root / f"data/samples/{name}.jpg")
         np.testing.assert_allclose(shipped(image), fresh(image), atol=1e-6)
-
-
-def test_both_forms_of_an_onnx_file_are_run(tiny_weights, folder, tmp_path, root):
-    pytest.importorskip("onnxscript", reason="needs onnxscript (requirements-deploy.txt)")
-    for form in ("image", "network"):
-        words = [
-            "--weights",
-            tiny_weights,
-            "--form",
-            form,
-            "--out",
-            tmp_path / f"{form}.onnx",
-            "--images",
-            root / PHOTO,
-        ]
-        assert export.main([str(word) for word in words]) == 0
-        call(folder / "a.png", tmp_path / f"{form}.png", "--type", "map", "--model", tmp_path / f"{form}.onnx")
-    image, network = pixels(tmp_path / "image.png"), pixels(tmp_path / "network.png")
-    assert np.abs(image.astype(int) - network).max() <= 1
