@@ -172,7 +172,8 @@ def fixed_candidates(comparison: Comparison) -> list[Candidate]:
     config, space = comparison.config, comparison.space
     found = [_keep(comparison, PUBLISHED, name, load(name)) for name in config.published]
     found += [_keep(comparison, RANDOM, str(seed), genotype) for seed, genotype in _random(comparison)]
-    plain = [one for one in found if one.group in config.undilated and dilated(one.genotype)]
+    wanted = set(config.undilated)
+    plain = [one for one in found if wanted & {one.group, one.path.stem} and dilated(one.genotype)]
     found += [_keep(comparison, UNDILATED, f"{one.group}_{one.name}", without_dilation(one.genotype)) for one in plain]
     if config.homogeneous:
         for name in allowed(space, "inner"):

@@ -114,7 +114,10 @@ def _versus_pool(mine: Sequence[Training], pool: Sequence[Training], column: str
     if len(group) + len(others) < 4:
         return f"{level:.4f}; too few genotypes"
     (costs, values), (pool_costs, pool_values) = (np.array(part).T for part in (group, others))
-    found: Effect = effect_at_equal_cost(values, costs, pool_values, pool_costs)
+    try:
+        found: Effect = effect_at_equal_cost(values, costs, pool_values, pool_costs)
+    except ValueError:
+        return f"{level:.4f} (mean); another cost than the pool"
     return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], {found.p:.4f}"
 
 

@@ -48,7 +48,7 @@ def effect_at_equal_cost(group: Array, group_cost: Array, pool: Array, pool_cost
         group, group_cost: (N,); pool, pool_cost: (M,).
 
     Raises:
-        ValueError: if there are fewer than four genotypes.
+        ValueError: if there are fewer than four genotypes, or membership and cost are one and the same.
     """
     score, cost = np.concatenate([group, pool]), np.concatenate([group_cost, pool_cost])
     count = len(score)
@@ -60,6 +60,8 @@ def effect_at_equal_cost(group: Array, group_cost: Array, pool: Array, pool_cost
         reduced = reduced[:, :1]  # equal costs say nothing of a slope
     projector = np.eye(count) - reduced @ np.linalg.pinv(reduced)
     own = projector @ member  # membership less what cost explains of it
+    if own @ own < 0.1 * len(group) * len(pool) / count:
+        raise ValueError("the group's cost is so far from the pool's that their effects can't be told apart")
     residual = projector @ score
     value = own @ residual / (own @ own)
     freedom = count - reduced.shape[1] - 1

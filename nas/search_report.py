@@ -10,6 +10,7 @@ from typing import Any
 from nas.page import draw_epoch, write_page
 from nas.search_state import Search
 from nas.search_step import rests
+from nas.strategies.darts import within_cost
 from nas.watch import EpochProgress, EpochRecord, chosen_record, collapse, discretisation_gap, measure_epoch
 from net.settings import NetworkConfig, relaxation
 from training.compatibility import portable
@@ -69,6 +70,7 @@ def write_result(search: Search) -> None:
     config, history = search.config, search.history
     path = config.out / "genotype.json"
     chosen = chosen_record(history, search.progress.stopped)
+    chosen = replace(chosen, genotype=within_cost(config, chosen))
     notes = {**provenance(search), "epoch": chosen.epoch, **chosen.genotype.provenance}
     replace_text(path, replace(chosen.genotype, provenance=notes).to_json())
     write_page(config.out / "search.html", history, chosen, config, search.halves.images)

@@ -335,7 +335,7 @@ class CompareConfig:
         random_seeds: one random genotype for each.
         target: multiply-accumulates of the 31 edges that random genotypes have to within 2 %; 0 draws evenly.
         published: names of published genotypes.
-        undilated: names of the groups `random` and `published` whose genotypes are also trained with every dilated
+        undilated: groups (`random`, `published`) or genotypes (`random_0`) that are also trained with every dilated
             operation replaced by the plain one of the same cost.
         homogeneous: whether genotypes with one operation on all edges are trained, one for each operation.
         train_seeds: one training for each, of every genotype.
@@ -383,8 +383,8 @@ class CompareConfig:
         unknown = [name for name in self.consensus if name not in self.variants]
         if unknown:
             raise SearchError(f"consensus: '{unknown[0]}' is none of the variants ({', '.join(self.variants)}).")
-        wrong = [name for name in self.undilated if name not in (RANDOM, PUBLISHED)]
+        wrong = [name for name in self.undilated if name.partition("_")[0] not in (RANDOM, PUBLISHED)]
         if wrong:
-            raise SearchError(f"undilated: '{wrong[0]}', expected {RANDOM} or {PUBLISHED}.")
+            raise SearchError(f"undilated: '{wrong[0]}', expected {RANDOM}, {PUBLISHED}, or a genotype as {RANDOM}_0.")
         for name, least in (("jobs", 1), ("target", 0)):
             _at_least(name, getattr(self, name), least)

@@ -4,6 +4,7 @@ While the alphas rest, the mixture trains every candidate with the same small we
 alphas then judge untrained candidates. A single path trains one candidate an edge at full weight, each equally often.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.genotype_space import GenotypeSpace
 from nas.settings import SearchConfig, SearchError
 from nas.strategies.account import PASSES, Account
 from nas.strategies.single_path import latin_path, single_path
+from nas.watch import EpochRecord
+from net.genotype import Genotype
 from net.settings import alphas_rest
 from net.supernet import SuperNet
 from utils.distributed import Processes
@@ -83,6 +87,27 @@ def _kernels(network: SuperNet) -> Iterator[tuple[str, Tensor]]:
     for name, weight in network.named_parameters():
         if weight.ndim == 4 and (name.startswith("laterals.") or ".candidates." in name):
             yield name, weight
+
+
+def within_cost(config: SearchConfig, record: EpochRecord) -> Genotype:
+    """The genotype of an epoch, or that of the greatest product of weights that meets `cost.limit` and `cost.target`.
+
+    Args:
+        config: of the search.
+        record: of the epoch whose cells the search gives.
+
+    Raises:
+        SearchError: if no genotype meets them.
+    """
+    if not (config.cost.limit or config.cost.target):
+        return record.genotype
+    choices = GenotypeSpace(config.space, config.data.size, config.cost)
+    weights = [dict(zip(config.space.operations, row, strict=True)) for row in record.probabilities]
+    values = [{name: math.log(max(row[name], 1e-30)) for name in names}
+              for row, names in zip(weights, choices.names, strict=True)]  # fmt: skip
+    chosen = choices.best(values)
+    kept = [round(row[name], 4) for row, name in zip(weights, chosen, strict=True)]
+    return choices.genotype(chosen, {"weights": kept, "macs_of_edges": choices.cost_of(chosen)})
 
 
 @torch.no_grad()

@@ -40,7 +40,10 @@ def single_path(network: SuperNet, names: Sequence[str]) -> Iterator[None]:
         names: of the candidates, in the order of `SuperNet.mixtures`.
     """
     mixtures = [mixture for _, mixture in network.mixtures()]
-    chosen = iter(mixture.candidates[mixture.names.index(name)] for mixture, name in zip(mixtures, names, strict=True))
+    chosen = iter(
+        PartialEdge(mixture.candidates[mixture.names.index(name)], mixture.width)
+        for mixture, name in zip(mixtures, names, strict=True)
+    )
     before = [(cell, kind, getattr(cell, kind)) for cell in network.cells for kind in ("outer", "inner")]
     try:
         for cell, kind, edges in before:

@@ -1,0 +1,101 @@
+"""The evidence as files: rows are replaced, never mixed, and the page is written from them alone."""
+
+import numpy as np
+import pytest
+
+from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
+from nas.evidence_report import put, write_report
+from nas.results import ResultsError
+from net.derive import random_genotype
+from net.settings import SpaceConfig
+from utils.errors import UserError
+
+SPACE = SpaceConfig()
+BUDGET = {"images": 7, "recipe": {"epochs": 3}}
+
+
+def row(group, name, seed=0, score=0.8, gmac=0.7):
+    return Training(group, name, None, seed, gmac, 4, score, None, score - 0.2)
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    """A pool of 32 and five searches that are .01 better; a supernet that ranks the pool as it was trained."""
+    rng = np.random.default_rng(0)
+    rows = [row("random", str(seed), 0, 0.80 + 0.004 * rng.standard_normal(), 0.7 + 0.01 * rng.random())
+            for seed in range(32)]  # fmt: skip
+    rows += [row("oneshot", str(seed), 0, 0.81 + 0.002 * rng.standard_normal(), 0.71) for seed in range(5)]
+    genotypes = {(one.group, one.genotype): random_genotype(SPACE, place) for place, one in enumerate(rows)}
+    add_trainings(tmp_path / "evidence", rows, genotypes, BUDGET)
+    scores = [SupernetScore("oneshot", 0, f"random_{one.genotype}", one.wfm_validation - 0.3) for one in rows[:32]]
+    add_supernet(tmp_path / "evidence", scores)
+    return tmp_path / "evidence"
+
+
+def test_rows_are_read_back_and_replaced(evidence):
+    rows = read_trainings(evidence)
+    assert len(rows) == 37 and rows[0].search_seed is None and rows[0].wfm_ecssd is None
+    assert genotypes_of(evidence)["random", "3"] == random_genotype(SPACE, 3)
+    changed = row("random", "3", 0, 0.5)
+    add_trainings(evidence, [changed, row("random", "3", 1, 0.6)], {("random", "3"): random_genotype(SPACE, 3)}, BUDGET)
+    again = {one.key: one for one in read_trainings(evidence)}
+    assert len(again) == 38 and again["random", "3", 0] == changed
+    header = (evidence / "trainings.csv").read_text().splitlines()[0]
+    assert header == "group,genotype,search_seed,training_seed,gmac,dilated,wfm_validation,wfm_ecssd,wfm_duts"
+
+
+def test_another_budget_is_refused(evidence):
+    with pytest.raises(UserError, match=r"budget.json: images is 7 there and 8 here"):
+        add_trainings(evidence, [], {}, {**BUDGET, "images": 8})
+    with pytest.raises(UserError, match=r"budget.json: epochs is 3 there and 4 here"):
+        add_trainings(evidence, [], {}, {**BUDGET, "recipe": {"epochs": 4}})
+
+
+def test_a_broken_table_names_its_line(evidence):
+    path = evidence / "trainings.csv"
+    path.write_text(path.read_text().replace(",0.7", ",much", 1))
+    with pytest.raises(ResultsError, match=r"trainings.csv: line \d+: could not convert"):
+        read_trainings(evidence)
+    path.write_text("group,score\n")
+    with pytest.raises(ResultsError, match=r"trainings.csv: its columns are"):
+        read_trainings(evidence)
+
+
+PAGE = "# Page\n" + "".join(
+    f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in ("state", "groups", "ranks", "effects")
+)
+
+
+def test_the_page_is_written_from_the_files(evidence, tmp_path):
+    page = tmp_path / "search.md"
+    page.write_text(PAGE)
+    written = write_report(page, evidence, [])
+    text = page.read_text()
+    assert "old" not in text and "37 trainings; genotypes by group: random 32, oneshot 5" in text
+    effect = next(line for line in text.splitlines() if line.startswith("| oneshot | 5"))
+    assert "| +0.01" in effect and ", 0.000" in effect and "not scored" in effect
+    ranks = next(line for line in text.splitlines() if line.startswith("| oneshot | 0 | 32 |"))
+    assert "+1.00 [+1.00, +1.00]" in ranks
+    assert "| conv_3x3 |" in text and "| one GMAC, anywhere |" in text and "Expected best of 8" in text
+    assert (tmp_path / "search_pareto.svg") in written and "Pareto front" in (
+        tmp_path / "search_pareto.svg"
+    ).read_text()
+    before = text
+    write_report(page, evidence, [])
+    assert page.read_text() == before, "written again it is the same"
+
+
+def test_an_empty_evidence_says_so(tmp_path):
+    page = tmp_path / "search.md"
+    page.write_text(PAGE)
+    assert write_report(page, tmp_path / "none", []) == [page]
+    assert "the evidence has not been run" in page.read_text()
+    with pytest.raises(ResultsError, match="the marks of table groups are missing"):
+        put("no marks", "groups", "", page)
+
+
+def test_the_shipped_page_is_what_the_committed_files_give(root, tmp_path):
+    page = tmp_path / "search.md"
+    page.write_text((root / "docs" / "search.md").read_text())
+    write_report(page, root / "benchmarks" / "search_evidence", [])
+    assert page.read_text() == (root / "docs" / "search.md").read_text()
