@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from data.errors import DataError
-from utils.settings import OptionalSeed, check_limits
+from utils.settings import Limit, OptionalSeed, SettingError, Share, Side, Workers, check_limits
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,16 @@ class AugmentConfig:
             [1 - colour, 1 + colour].
 
     Raises:
-        DataError: a setting is out of its range, which the message gives.
+        SettingError: a setting is out of its range, which the message gives.
     """
 
-    flip: float = 0.5
-    crop: float = 1 / 8
-    rotate: float = 0.0
-    colour: float = 0.0
+    flip: Share = 0.5
+    crop: Annotated[float, Limit(0, 0.9)] = 1 / 8
+    rotate: Annotated[float, Limit(0, 180)] = 0.0
+    colour: Share = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"flip": 1.0, "crop": 0.9, "rotate": 180.0, "colour": 1.0}
-        for name, limit in limits.items():
-            value = getattr(self, name)
-            if not 0 <= value <= limit:
-                raise DataError(f"augment.{name} is {value}; it must lie between 0 and {limit:g}.")
+        check_limits(self)
 
 
 @dataclass(frozen=True)
@@ -45,14 +41,13 @@ class SizeStage:
         sizes: sides in pixels; one of them is drawn for each batch.
     """
 
-    start: float
-    sizes: list[int]
+    start: Share
+    sizes: Annotated[list[int], Limit(32, 8192)]
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= 1:
-            raise DataError(f"data.stages: start is {self.start}, expected a share of the epochs between 0 and 1.")
-        if not self.sizes or min(self.sizes) < 32:
-            raise DataError(f"data.stages: sizes are {self.sizes}, expected one or more sides of 32 pixels or more.")
+        check_limits(self)
+        if not self.sizes:
+            raise SettingError("sizes", "[], expected one or more sides of 32 pixels or more.")
 
 
 @dataclass(frozen=True)
@@ -91,20 +86,17 @@ class DataConfig:
     root: Path
     list_file: Path | None = None
     mask_values: str = "auto"
-    held_out: float = 0.05
-    size: int = 256
+    held_out: Annotated[float, Limit(0, below=1)] = 0.05
+    size: Side = 256
     stages: list[SizeStage] = field(default_factory=list)
-    workers: int = 2
+    workers: Workers = 2
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        if self.size < 32:
-            raise DataError(f"data.size: {self.size} pixels, expected 32 or more.")
-        if self.workers < 0:
-            raise DataError(f"data.workers: {self.workers}, expected 0 (read in the training process) or more.")
+        check_limits(self)
         starts = [stage.start for stage in self.stages]
         if starts != sorted(starts):
-            raise DataError(f"data.stages: start goes {starts}, expected the stages in the order of the run.")
+            raise SettingError("stages", f"start is {starts}, expected the stages in the order of the run.")
 
     def sizes_at(self, done: float) -> list[int]:
         """Sides that batches are drawn from once this share of the run is done."""

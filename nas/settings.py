@@ -2,13 +2,27 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from data.settings import AugmentConfig, SeedsConfig
 from net.settings import ArchitectConfig, CostConfig, LossConfig, SpaceConfig, alphas_rest
 from training.settings import OptimConfig
 from utils.errors import UserError
-from utils.settings import DeviceName, NotNegative, OptionalSeed, Precision, Seed, check_limits
+from utils.settings import (
+    Count,
+    DeviceName,
+    Limit,
+    NotNegative,
+    OptionalCount,
+    OptionalSeed,
+    Positive,
+    Precision,
+    Seed,
+    Share,
+    Side,
+    Workers,
+    check_limits,
+)
 
 StrategyName = Literal["darts", "oneshot", "predictor", "proxy", "random"]
 STRATEGIES: tuple[str, ...] = get_args(StrategyName)
@@ -46,11 +60,11 @@ class SearchDataConfig:
     root: Path | None = None
     list_file: Path | None = None
     mask_values: str = "auto"
-    images: int = 0
-    alphas: float = 0.5
-    size: int = 256
-    workers: int = 2
-    scenes: int = 48
+    images: OptionalCount = 0
+    alphas: Share = 0.5
+    size: Side = 256
+    workers: Workers = 2
+    scenes: Count = 48
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     pictures: int | None = None
 
@@ -84,7 +98,7 @@ class SearchArchitectConfig(ArchitectConfig):
             `single`: one candidate an edge, each equally often, so that the kernels of all candidates are trained.
     """
 
-    outputs: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    outputs: Annotated[tuple[float, float, float], Limit(0, 1e9)] = (1.0, 0.0, 0.0)
     warmup_paths: Literal["mixture", "single"] = "mixture"
 
     def __post_init__(self) -> None:
@@ -104,8 +118,8 @@ class SearchCostConfig(CostConfig):
         target: multiply-accumulates of all 31 edges that every genotype has to within 2 %; 0 for none.
     """
 
-    limit: float = 0.0
-    target: float = 0.0
+    limit: Annotated[float, Limit(0, 1e18)] = 0.0
+    target: Annotated[float, Limit(0, 1e18)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,10 +141,10 @@ class WatchConfig:
             epoch; 0 turns that off.
     """
 
-    skip: float = 0.5
-    entropy: float = 0.1
+    skip: Share = 0.5
+    entropy: Share = 0.1
     stop: bool = False
-    gap_batches: int = 2
+    gap_batches: OptionalCount = 2
 
     def __post_init__(self) -> None:
         _at_least("watch.gap_batches", self.gap_batches, 0)
@@ -152,14 +166,14 @@ class OneShotConfig:
         also: genotype files that the supernet scores as well, into scores.json; they do not change the choice.
     """
 
-    steps: int = 1200
-    lr: float = 1e-3
-    encoder_lr: float = 2e-4
-    weight_decay: float = 1e-2
-    scored: int = 600
-    images: int = 64
-    generations: int = 0
-    population: int = 32
+    steps: Count = 1200
+    lr: Positive = 1e-3
+    encoder_lr: NotNegative = 2e-4
+    weight_decay: NotNegative = 1e-2
+    scored: Count = 600
+    images: OptionalCount = 64
+    generations: OptionalCount = 0
+    population: Count = 32
     also: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -179,11 +193,11 @@ class ShortTrainingConfig:
         images: of the alphas' half that the trained network is scored on; 0 for all.
     """
 
-    steps: int = 280
-    lr: float = 1e-3
-    encoder_lr: float = 2e-4
-    weight_decay: float = 1e-2
-    images: int = 0
+    steps: Count = 280
+    lr: Positive = 1e-3
+    encoder_lr: NotNegative = 2e-4
+    weight_decay: NotNegative = 1e-2
+    images: OptionalCount = 0
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("images", 0)):
@@ -201,10 +215,10 @@ class PredictorConfig:
         pool: random genotypes that a round chooses from, besides neighbours of the best.
     """
 
-    initial: int = 16
-    rounds: int = 2
-    proposals: int = 8
-    pool: int = 1000
+    initial: Count = 16
+    rounds: OptionalCount = 2
+    proposals: Count = 8
+    pool: Count = 1000
 
     def __post_init__(self) -> None:
         for name, least in (("initial", 2), ("rounds", 0), ("proposals", 1), ("pool", 1)):
@@ -221,7 +235,7 @@ class ProxyConfig:
     """
 
     score: ProxyName = "synflow"
-    count: int = 100
+    count: Count = 100
 
     def __post_init__(self) -> None:
         _at_least("proxy.count", self.count, 1)
@@ -235,7 +249,7 @@ class RandomConfig:
         count: genotypes that are drawn and trained; 1 draws one and trains none.
     """
 
-    count: int = 8
+    count: Count = 8
 
     def __post_init__(self) -> None:
         _at_least("random.count", self.count, 1)
@@ -293,13 +307,13 @@ class SearchConfig:
     watch: WatchConfig = field(default_factory=WatchConfig)
     plugins: list[Path] = field(default_factory=list)
     encoder_weights: str = "imagenet"
-    epochs: int = 50
-    batch: int = 8
+    epochs: Count = 50
+    batch: Count = 8
     seed: Seed = 0
     seeds: SearchSeedsConfig = field(default_factory=SearchSeedsConfig)
     device: DeviceName = "auto"
     precision: Precision = "auto"
-    save_every: int = 100
+    save_every: Count = 100
     save_minutes: NotNegative = 15.0
     deterministic: bool = False
     out: Path = Path("runs/search")
@@ -355,18 +369,18 @@ class CompareConfig:
     train: Path = Path("configs/compare_train.yaml")
     benchmarks: dict[str, Path] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=lambda: {"searched": ""})
-    images: int = 1500
-    held_out: int = 150
-    search_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    target: float = 0.0
+    images: OptionalCount = 1500
+    held_out: Count = 150
+    search_seeds: Annotated[list[int], Limit(0, 2**32 - 1)] = field(default_factory=lambda: [0, 1, 2])
+    random_seeds: Annotated[list[int], Limit(0, 2**32 - 1)] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    target: Annotated[float, Limit(0, 1e18)] = 0.0
     published: list[str] = field(default_factory=lambda: ["resnet50"])
     undilated: list[str] = field(default_factory=list)
     homogeneous: bool = False
-    train_seeds: list[int] = field(default_factory=lambda: [0, 1])
+    train_seeds: Annotated[list[int], Limit(0, 2**32 - 1)] = field(default_factory=lambda: [0, 1])
     consensus: list[str] = field(default_factory=list)
     earlier: Path | None = None
-    jobs: int = 1
+    jobs: Count = 1
     encoder_weights: str = "imagenet"
     evidence: Path | None = None
     report: bool = False

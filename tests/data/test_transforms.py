@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.errors import DataError
 from data.settings import AugmentConfig
 from data.transforms import MEAN, STD, EvalTransform, TrainTransform, binarise, normalise, prepare_image
+from utils.settings import SettingError
 
 SIDES = st.integers(8, 90)
 CONFIGS = st.builds(
@@ -185,5 +185,5 @@ def test_evaluation_takes_the_whole_image():
     ("name", "value"), [("flip", 1.5), ("crop", -0.1), ("crop", 1.0), ("rotate", 200.0), ("colour", 2.0)]
 )
 def test_settings_out_of_range(name: str, value: float):
-    with pytest.raises(DataError, match=rf"augment\.{name} is {value}; it must lie between 0 and"):
+    with pytest.raises(SettingError, match=rf"^{name}: {value}, expected a number from 0 up to"):
         AugmentConfig(**{name: value})

@@ -1,18 +1,19 @@
 """One parser for all programs: dashes, one-line errors, YAML files, ranges; and `NAME=DIR` words."""
 
 import argparse
+import importlib
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_type_hints
 
 import pytest
 
 from utils.config import arguments, named_folders, parse, to_plain
 from utils.errors import UserError
-from utils.settings import Count, Limit, SettingError, Share, Workers, check_limits
+from utils.settings import Count, Limit, SettingError, Share, Workers, check_limits, limit_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -258,6 +259,17 @@ def test_settings_load_nothing_heavy(module):
     code = f"import sys, {module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert module in loaded.split() and not {"torch", "timm", "matplotlib", "cv2", "scipy"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("package", ["net", "data", "training", "nas"])
+def test_every_number_of_the_settings_has_a_range(package):
+    module = importlib.import_module(f"{package}.settings")
+    for kind in vars(module).values():
+        if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__):
+            continue
+        for name, hint in get_type_hints(kind, include_extras=True).items():
+            number = get_type_hints(kind)[name] in (int, float)
+            assert not number or limit_of(hint) is not None, f"{kind.__name__}.{name}"
 
 
 def test_in_the_given_order(tmp_path):
