@@ -5,13 +5,11 @@ Nothing that is loaded here can run code: safetensors holds tensors and text onl
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import safetensors
-from safetensors.torch import load_file
 from torch import Tensor
 
 from net import authors
@@ -19,8 +17,11 @@ from net import encoder as encoders
 from net.auto_msfnet import AutoMSFNet
 from net.genotype import Genotype, load
 from net.settings import NetworkConfig
-from utils.checkpoint import FORMAT, CheckpointError, load_checkpoint, save_tensors
+from net.state_dicts import check_values, state_dicts
+from utils.checkpoint import FORMAT, CheckpointError, parse_checkpoint, read_bytes, save_tensors
+from utils.errors import UserError
 
+SIDES = (32, 8192)  # pixels of the network's input
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -31,9 +32,9 @@ class LoadedNetwork:
     Attributes:
         network: float32, in eval mode, on the CPU.
         config: what it was built from.
-        size: side in pixels of the square that pictures are resized to.
+        size: side in pixels of the square that images are resized to.
         source: the file that it came from.
-        sha256: of that file.
+        sha256: of the bytes that were loaded.
     """
 
     network: AutoMSFNet
@@ -71,9 +72,10 @@ def load_network(source: str | Path) -> LoadedNetwork:
         CheckpointError: naming the file, what is wrong with it and what to do.
     """
     path = weights_path(source)
-    network, config, size = _from_safetensors(path) if path.suffix == ".safetensors" else _from_pickle(path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedNetwork(network.eval(), config, size, path, sha256)
+    content = read_bytes(path)  # once: training may replace the file at any moment
+    state, metadata = parse_checkpoint(content, path)
+    network, config, size = _from_state(state, metadata, path)
+    return LoadedNetwork(network.eval(), config, size, path, hashlib.sha256(content).hexdigest())
 
 
 def save_weights(
@@ -84,65 +86,106 @@ def save_weights(
     Args:
         path: the file; written beside and renamed into place.
         network: the network.
-        config: what it was built from; the genotype goes into the file, not its path.
+        config: what it was built from; the genotype itself goes into the file, and only the name of its file.
         size: side of its input in pixels.
-        notes: data for the reader: recipe, commit, scores.
+        notes: data for the reader: recipe, commit, scores. Of absolute paths only the file name is written.
     """
     tensors = {key: _compact(value) for key, value in network.state_dict().items()}
     metadata = {
-        "format": FORMAT, "network": json.dumps(asdict(config)), "genotype": network.genotype.to_json(),
-        "size": str(size), "notes": json.dumps(dict(notes or {})),
-    }  # fmt: skip
+        "format": FORMAT,
+        "network": json.dumps(_without_folders(asdict(config))),
+        "genotype": json.dumps(_without_folders(json.loads(network.genotype.to_json())), indent=2) + "\n",
+        "size": str(size),
+        "notes": json.dumps(_without_folders(dict(notes or {}))),
+    }
     save_tensors(path, tensors, metadata)
 
 
-def _from_safetensors(path: Path) -> tuple[AutoMSFNet, NetworkConfig, int]:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: truncated or no safetensors file ({error}). Copy it again.") from None
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}. It holds no Auto-MSFNet network; "
-            f"encoder weights go to train.py --encoder_weights."
-        )
-    config = _config(json.loads(metadata["network"]), path)
-    genotype = Genotype.from_json(metadata["genotype"], origin=str(path))
-    return _rebuild(config, genotype, tensors, path), config, int(metadata["size"])
+def _from_state(
+    state: Mapping[str, Any], metadata: Mapping[str, str], path: Path
+) -> tuple[AutoMSFNet, NetworkConfig, int]:
+    """The network of a file's content, its settings and the size of its input."""
+    if metadata.get("format") == FORMAT:
+        return _ours({**metadata, "network": _json(metadata.get("network"), path), "weights": state}, path)
+    for record in _records(state):
+        return _ours(record, path)
+    for tensors in state_dicts(state):
+        if (name := authors.recognise(tensors)) is not None:
+            config = NetworkConfig(encoder=name, genotype=name)
+            network = AutoMSFNet(encoders.build(name), load(name), config.channels)
+            check_values(tensors, tensors, path)
+            network.load_state_dict(authors.convert(tensors, name, origin=str(path)))
+            return network, config, authors.INPUT_SIZE
+    first = next(iter(state), "nothing")
+    raise CheckpointError(
+        f"{path}: neither a checkpoint of this project nor of the authors: its format is {metadata.get('format')!r}, "
+        f"expected {FORMAT!r}, and its first key is '{first}'. Encoder weights go to train.py --encoder-weights."
+    )
 
 
-def _from_pickle(path: Path) -> tuple[AutoMSFNet, NetworkConfig, int]:
-    state = load_checkpoint(path)
+def _records(state: Mapping[str, Any], depth: int = 4) -> Iterator[Mapping[str, Any]]:
+    """Our checkpoint in a dictionary, or inside the wrappers of other programs."""
     if state.get("format") == FORMAT:
-        config = _config(state["network"], path)
-        genotype = Genotype.from_json(state["genotype"], origin=str(path))
-        return _rebuild(config, genotype, state["weights"], path), config, int(state["size"])
-    name = authors.recognise(state)
-    if name is None:
-        first = next(iter(state), "nothing")
-        raise CheckpointError(
-            f"{path}: neither a checkpoint of this project nor of the authors (its first key is '{first}'). "
-            f"Expected keys such as 'weights' or 'resnet.conv1.weight'."
-        )
-    config = NetworkConfig(encoder=name, genotype=name)
-    network = AutoMSFNet(encoders.build(name), load(name), config.channels)
-    network.load_state_dict(authors.convert(state, name, origin=str(path)))
-    return network, config, authors.INPUT_SIZE
+        yield state
+    elif depth:
+        for value in state.values():
+            if isinstance(value, Mapping):
+                yield from _records(value, depth - 1)
 
 
-def _config(record: Mapping[str, Any], path: Path) -> NetworkConfig:
+def _ours(record: Mapping[str, Any], path: Path) -> tuple[AutoMSFNet, NetworkConfig, int]:
+    config = _config(record.get("network"), path)
+    genotype, weights = record.get("genotype"), record.get("weights")
+    if not isinstance(genotype, str) or not isinstance(weights, Mapping):
+        missing = "genotype" if not isinstance(genotype, str) else "weights"
+        raise CheckpointError(f"{path}: holds no '{missing}'. Give a file that train.py or save_weights wrote.")
+    network = _rebuild(config, Genotype.from_json(genotype, origin=str(path)), weights, path)
+    return network, config, _size(record.get("size"), path)
+
+
+def _json(text: object, path: Path) -> object:
     try:
-        return NetworkConfig(**record)
-    except TypeError as error:
+        return json.loads(str(text))
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path}: its network settings are no JSON. Copy or download it again.") from None
+
+
+def _config(record: object, path: Path) -> NetworkConfig:
+    try:
+        if not isinstance(record, Mapping):
+            raise TypeError(f"a {type(record).__name__}")
+        config = NetworkConfig(**record)
+        if not (isinstance(config.encoder, str) and isinstance(config.genotype, str) and type(config.channels) is int):
+            raise TypeError("values of other types")
+    except (TypeError, UserError) as error:
         raise CheckpointError(f"{path}: its network settings don't fit this version ({error}).") from None
+    return config
+
+
+def _size(value: object, path: Path) -> int:
+    text = str(value)
+    if not text.isdecimal() or len(text) > 5 or not SIDES[0] <= int(text) <= SIDES[1]:
+        raise CheckpointError(f"{path}: its input size is {text[:20]}, expected {SIDES[0]} to {SIDES[1]} pixels.")
+    return int(text)
+
+
+def _without_folders(value: Any) -> Any:
+    """Plain data with the file names of absolute paths: they name the machine that trained, and are of no use."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+        return PureWindowsPath(value).name
+    return value
 
 
 def _rebuild(config: NetworkConfig, genotype: Genotype, tensors: Mapping[str, Tensor], path: Path) -> AutoMSFNet:
     """Builds the network and loads it strictly."""
     network = AutoMSFNet(encoders.build(config.encoder), genotype, config.channels)
     wanted = network.state_dict()
+    tensors = next(state_dicts(tensors), {})  # without the prefixes of wrappers
+    check_values(tensors, wanted, path)
     wrong = [key for key in wanted if key not in tensors or tensors[key].shape != wanted[key].shape]
     extra = [key for key in tensors if key not in wanted]
     if wrong or extra:

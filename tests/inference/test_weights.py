@@ -1,5 +1,6 @@
 """Networks on disk: round trips, and every broken, foreign or dangerous file."""
 
+import hashlib
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from inference.weights import load_network, save_weights
 from net.auto_msfnet import build_network
 from net.settings import NetworkConfig
-from utils.checkpoint import CheckpointError, save_checkpoint
+from utils.checkpoint import CheckpointError, parse_checkpoint, save_checkpoint
 
 CONFIG = NetworkConfig("mobilenetv3_small_050", "vgg16", 16)
 
@@ -125,3 +126,78 @@ def test_a_bare_state_dict_of_something_else(tmp_path):
     torch.save([1], tmp_path / "y.pt")
     with pytest.raises(CheckpointError, match="holds a list"):
         load_network(tmp_path / "y.pt")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda value: value.index_fill(0, torch.tensor([0]), float("nan")), "holds NaN or infinity"),
+        (lambda value: value.index_fill(0, torch.tensor([0]), float("inf")), "holds NaN or infinity"),
+        (lambda value: value.to(torch.int32), "is torch.int32, expected floating-point"),
+        (lambda value: value > 0, "is torch.bool, expected floating-point"),
+        (lambda value: value.to(torch.complex64), "is torch.complex64, expected floating-point"),
+    ],
+)
+def test_values_that_cannot_be_weights_name_the_tensor(network, tmp_path, spoil, message):
+    state = checkpoint(network)
+    key = next(key for key in state["weights"] if key.startswith("laterals") and state["weights"][key].ndim == 4)
+    state["weights"][key] = spoil(state["weights"][key])
+    save_checkpoint(tmp_path / "bad.pt", state)
+    with pytest.raises(CheckpointError, match=rf"bad\.pt: '{key}' {message}"):
+        load_network(tmp_path / "bad.pt")
+
+
+def checkpoint(network):
+    record = {"encoder": CONFIG.encoder, "genotype": CONFIG.genotype, "channels": CONFIG.channels}
+    weights = {key: value.clone() for key, value in network.state_dict().items()}
+    return {"format": "auto-msfnet/1", "network": record, "genotype": network.genotype.to_json(), "size": 96,
+            "weights": weights}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state": s}, lambda s: {"a": {"b": s}}])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_wrappers_are_unwrapped(network, tmp_path, wrap, prefix):
+    state = checkpoint(network)
+    state["weights"] = {prefix + key: value for key, value in state["weights"].items()}
+    save_checkpoint(tmp_path / "wrapped.pt", wrap(state))
+    loaded = load_network(tmp_path / "wrapped.pt").network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("network", None, "network settings don't fit"), ("network", [1], "network settings don't fit"),
+        ("network", {"encoder": 5}, "network settings don't fit"), ("genotype", 3, "holds no 'genotype'"),
+        ("network", {"channels": 10**9}, "network settings don't fit"), ("weights", [1], "holds no 'weights'"),
+        ("size", 10**9, "its input size is 1000000000"), ("size", -1, "its input size is -1"),
+        ("size", None, "its input size is None"),
+    ],
+)  # fmt: skip
+def test_metadata_of_any_shape_is_one_line(network, tmp_path, key, value, message):
+    save_checkpoint(tmp_path / "odd.pt", checkpoint(network) | {key: value})
+    with pytest.raises(CheckpointError, match=message):
+        load_network(tmp_path / "odd.pt")
+
+
+def test_the_hash_is_of_the_bytes_that_were_loaded(network, weights, monkeypatch):
+    """A training replaces the file while it is read: network and checksum still belong together."""
+    before = weights.read_bytes()
+    replaced = []
+
+    def replacing(content, path):
+        replaced.append(path.write_bytes(b"the next epoch"))
+        return parse_checkpoint(content, path)
+
+    monkeypatch.setattr("inference.weights.parse_checkpoint", replacing)
+    assert load_network(weights).sha256 == hashlib.sha256(before).hexdigest()
+    assert replaced
+
+
+def test_saved_weights_name_no_folder(network, tmp_path):
+    config = NetworkConfig(CONFIG.encoder, str(tmp_path / "mine.json"), CONFIG.channels)
+    notes = {"data": {"root": "/home/me/DUTS", "list": ["C:\\data\\a.txt", "b.txt"]}, "epochs": 3}
+    save_weights(tmp_path / "w.safetensors", network, config, 96, notes)
+    content = (tmp_path / "w.safetensors").read_bytes()
+    assert str(tmp_path).encode() not in content and b"/home/me" not in content and b"C:" not in content
+    assert b"DUTS" in content and b"a.txt" in content and b"mine.json" in content
