@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from inference.cutouts import Style
 
     style = Style.parse(options.type, options.despill, options.crop)
-    plans = list(plan(options.image, options.out, style))
+    plans, problems = plan(options.image, options.out, style)
     maps = open_model(options.model)
     failures = [failure for one in progress(plans) if (failure := cut(one, maps, style))]
-    for failure in failures:
+    for failure in (*problems, *failures):
         print(f"error: {one_line(failure)}", file=sys.stderr)
     if len(plans) > 1:
         print(f"{len(plans) - len(failures)} of {len(plans)} images cut out")
-    return 1 if failures else 0
+    return 1 if failures or problems else 0
 
 
 class Parser(argparse.ArgumentParser):
@@ -99,8 +99,11 @@ def _with_margin(arguments: Sequence[str]) -> Iterator[str]:
             yield str(MARGIN)
 
 
-def plan(image: Path, out: Path | None, style: "Style") -> Iterator[Plan]:
+def plan(image: Path, out: Path | None, style: "Style") -> tuple[list[Plan], Sequence[str]]:
     """The images of a request and the places of their cutouts, checked before anything is written.
+
+    Returns:
+        the images; and a line for each file or folder that cannot be read.
 
     Raises:
         UserError: no image is there, or a cutout would replace an input or could not be written.
@@ -110,8 +113,7 @@ def plan(image: Path, out: Path | None, style: "Style") -> Iterator[Plan]:
     if image != PIPE and not image.exists():
         raise UserError(f"{image}: no such file or folder.")
     if image != PIPE and image.is_dir():
-        yield from _plan_folder(image, out)
-        return
+        return _plan_folder(image, out)
     if out is None:
         out = PIPE if image == PIPE else image.with_name(f"{image.stem}.cutout.png")
     elif out != PIPE and (out.is_dir() or out.suffix.lower() not in SUFFIXES):
@@ -124,12 +126,12 @@ def plan(image: Path, out: Path | None, style: "Style") -> Iterator[Plan]:
     else:
         check_format(out, style.has_alpha)
         _refuse_overlaps([image], out)
-    yield Plan(image, out)
+    return [Plan(image, out)], ()
 
 
-def _plan_folder(folder: Path, out: Path | None) -> Iterator[Plan]:
+def _plan_folder(folder: Path, out: Path | None) -> tuple[list[Plan], Sequence[str]]:
     from inference.cutouts import SUFFIXES
-    from inference.tasks import folder_job
+    from inference.tasks import folder_set
 
     if out is None:
         whole = folder.resolve()
@@ -138,11 +140,11 @@ def _plan_folder(folder: Path, out: Path | None) -> Iterator[Plan]:
         raise UserError(f"OUT is {out}, but {folder} is a folder. Give a folder.")
     if out.is_file():
         raise UserError(f"{out}: is a file, but {folder} is a folder. Give a folder.")
-    job = folder_job(folder)
+    images = folder_set(folder)
     _refuse_overlaps([folder], out)
-    for note in job.notes:
+    for note in images.notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
-    yield from (Plan(task.image, out / f"{task.name}.png") for task in job.tasks)
+    return [Plan(task.image, out / f"{task.name}.png") for task in images.tasks], images.problems
 
 
 def _refuse_overlaps(inputs: Sequence[Path], out: Path) -> None:
