@@ -1,16 +1,15 @@
-"""Exports a network to one file that takes raw RGB pictures of any size and gives their maps, and proves it.
+"""Exports a network to one file that takes raw RGB images of any size and gives their maps, and checks it.
 
     python export.py                                         the lite model as runs/export/lite.onnx
     python export.py --engine openvino                       as OpenVINO IR: lite.xml and lite.bin
-    python export.py --engine openvino --precision int8 --calibration DIR     quantised, calibrated on your pictures
-    python export.py --weights FILE.pth --data ECSSD=DIR     checked on a benchmark too: how every score changes
+    python export.py --engine openvino --precision int8 --calibration DIR     quantised, calibrated on your images
+    python export.py --weights FILE.pth --data ECSSD=DIR     checked on a dataset too: how every score changes
     python export.py --form network --out weights/lite.onnx  what cutout.py and web/ run, with float16 kernels
     python export.py --verify runs/export/lite.onnx          checks a file on this machine again
 
 Input (B, H, W, 3) uint8 RGB, any B, H and W; output (B, H, W) float32 in [0, 1]. Normalisation, both resizes and the
-sigmoid are inside. OpenVINO maps a picture that is one pixel wide or high wrongly: give it two. Each file is run on
-real pictures (`--images`, else the sample photographs) beside PyTorch in float32; the greatest and the mean difference
-are printed and stored in it. It is written only if they are small.
+sigmoid are inside. The file is run on real images (`--images`, else the sample images) beside PyTorch in float32. The
+greatest and the mean difference are printed and stored in it. It is written only if they are small.
 See examples/ for programs that run it with ONNX Runtime or OpenVINO alone.
 Exit code: 0, or 2 when the export cannot be made or does not keep the maps.
 """
@@ -19,205 +18,139 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-from torch.export import Dim
+from inference.export_records import FORMS, SUFFIXES
+from inference.settings import SAMPLES, EngineName, EnginePrecision
+from utils.config import arguments, named_folders
+from utils.errors import UserError, exit_on_user_error, say
+from utils.paths import claim, refuse_overlaps, release
+from utils.settings import Side
 
-from data.image_io import ImageReadError, read_image
-from inference.compact import compact
-from inference.end_to_end import EndToEnd
-from inference.engines import conversion
-from inference.engines.base import EngineError, EngineName, EnginePrecision, require, version
-from inference.engines.exported import SUFFIXES, Exported, open_exported, save
-from inference.engines.openvino_engine import precisions
-from inference.export_check import Differences, change_lines, compare, score_changes
-from inference.export_records import FORMS, Record
-from inference.folding.network import fold
-from inference.predictor import Predictor
-from inference.tasks import folder_set
-from inference.weights import LoadedNetwork, load_network
-from utils.config import named_folders
-from utils.device import banner
-from utils.errors import UserError, exit_on_user_error
-from utils.plugins import run_files
+if TYPE_CHECKING:
+    from inference.engines.exported import Exported
+    from inference.export_check import Differences
+    from inference.weights import LoadedNetwork
 
-SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
-PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "fp16", "int8"), "torch": ("fp32",)}
-PACKAGES = {"onnxruntime": ("torch", "onnx", "onnxscript", "onnxruntime"), "openvino": ("torch", "openvino"),
-            "torch": ("torch",)}  # fmt: skip
-CALIBRATION_PICTURES = 300
 ALLOWED = {"fp32": 1e-4, "bf16": 1 / 255, "fp16": 1 / 255, "int8": 0.02}
 """Largest mean difference of a file's maps from PyTorch's in float32, by precision."""
 GREATEST = 1e-3
 """Largest difference at any pixel of a file in float32; 2e-5 is usual."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exports, checks, writes; or checks a file that is there."""
-    options = parse(arguments)
+def main(words: Sequence[str] | None = None) -> int:
+    """Exports, checks and writes a file; or checks an existing one."""
+    options = parse(words)
+    from utils.plugins import run_files
+
     run_files(options.plugins)
-    if options.verify is not None:
-        return verify(options)
-    loaded = load_network(options.weights)
-    engine, precision = choose(options.engine, options.precision)
-    if options.form == "network" and (engine, precision) != ("onnxruntime", "fp32"):
-        raise UserError(f"--form network: exists for onnxruntime in fp32, not for {engine} in {precision}.")
-    out = options.out or Path("runs/export") / f"{loaded.source.stem}{SUFFIXES[engine]}"
-    if out.suffix != SUFFIXES[engine]:
-        raise UserError(f"--out {out}: a file for {engine} ends in {SUFFIXES[engine]}. Rename it, or change --engine.")
-    print(banner(torch.device("cpu"), precision))
-    size = loaded.size if options.size is None else options.size
-    if size < 32:
-        raise UserError(f"--size {size}: at least 32 pixels.")
-    # Read before the network is converted, which takes a while.
-    pictures = [task.image for task in folder_set(options.images).tasks]
-    benchmarks = named_folders(options.data or [], "--data")
-    model = convert(loaded, size, engine, precision, options)
-    record = describe(loaded, size, engine, precision, options.form)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".export.", dir=out.parent)
-    except OSError as error:
-        raise UserError(f"--out {out}: can't be written there ({error.strerror or error}).") from None
-    with scratch as folder:
-        part = Path(folder) / out.name
-        save(model, part, record, half=precision == "fp16")
-        record["checks"] = check(open_exported(part), loaded, size, pictures, benchmarks, Path(folder))
-        save(model, part, record, half=precision == "fp16")
-        for suffix in (".bin", out.suffix):
-            if part.with_suffix(suffix).is_file():
-                part.with_suffix(suffix).replace(out.with_suffix(suffix))
-    print(f"{out} ({conversion.file_size(out) / 1e6:.1f} MB)")
-    return 0
+    return export(options) if options.verify is None else verify(options)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    heading, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        "export.py", description=heading, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = arguments(__doc__, "export.py")
+    add: Callable[..., object] = parser.add_argument
     add("--weights", default="lite", metavar="NAME|FILE", help="shipped name, .safetensors, .pt, or an authors' .pth")
     add("--engine", default="auto", choices=get_args(EngineName), help="auto: ONNX, which most runtimes read")
     add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: fp32")
     add("--form", default="image", choices=tuple(FORMS), help="image: raw RGB to maps; network: tensor to logits")
     add("--out", type=Path, metavar="FILE", help="default: runs/export/NAME and the suffix of the engine")
-    add("--size", type=int, help="side of the square that the network sees; default: as it was trained")
-    add(
-        "--plugins",
-        "--operations",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="Python files that register your own parts",
-    )
-    add("--calibration", type=Path, metavar="DIR", help="typical pictures, which int8 needs; 300 are plenty")
-    add("--images", type=Path, default=SAMPLES, metavar="PATH", help="pictures to check on; default: data/samples")
-    add("--data", nargs="+", action="extend", metavar="NAME=DIR", help="pictures with masks: how scores change")
+    add("--size", type=Side, metavar="N", help="side of the network's input; default: that of the training")
+    add("--plugins", "--operations", type=Path, nargs="+", default=[], metavar="FILE",
+        help="Python files that register operations or encoders of yours")  # fmt: skip
+    add("--calibration", type=Path, metavar="DIR", help="typical images, which int8 needs; 300 are plenty")
+    add("--images", type=Path, default=SAMPLES, metavar="PATH", help="images to check on; default: data/samples")
+    add("--data", nargs="+", action="extend", metavar="NAME=DIR", help="datasets with masks: how scores change")
     add("--verify", type=Path, metavar="FILE", help="check a file that was exported before; writes nothing")
-    return parser.parse_args(arguments)
+    return parser.parse_args(words)
 
 
-def choose(engine: EngineName, precision: EnginePrecision) -> tuple[str, str]:
-    """What is written: `auto` is ONNX in float32.
+def export(options: argparse.Namespace) -> int:
+    """Converts a network, checks the file and moves it into its place; returns the exit code."""
+    import torch
 
-    Raises:
-        EngineError: a file for that engine has not that precision, or the engine is not installed.
-    """
-    chosen = "onnxruntime" if engine == "auto" else engine
-    for package in PACKAGES[chosen]:
-        require(package, f"--engine {chosen}")
-    wanted = "fp32" if precision == "auto" else precision
-    if wanted not in PRECISIONS[chosen]:
-        known = ", ".join(PRECISIONS[chosen])
-        raise EngineError(f"--precision {wanted}: a file for {chosen} has {known}. Take one of them.")
-    if wanted == "bf16" and "bf16" not in precisions():
-        raise EngineError("--precision bf16: this processor does not compute in it, so no check is possible. Use fp32.")
-    return chosen, wanted
+    from inference import exporting
+    from inference.engines.conversion import file_size
+    from inference.engines.exported import open_exported, save
+    from inference.tasks import folder_set
+    from inference.weights import load_network
+    from utils.device import banner
 
-
-def convert(loaded: LoadedNetwork, size: int, engine: str, precision: str, options: argparse.Namespace) -> Any:
-    """The network from raw pictures to maps, in the engine's own form; quantised if asked for.
-
-    Raises:
-        EngineError: int8 without pictures, or NNCF is not installed.
-    """
-    if options.calibration is not None and precision != "int8":
-        raise EngineError(
-            f"--calibration: only int8 is calibrated, not {precision}. Leave it out, or add --precision int8."
-        )
+    loaded = load_network(options.weights)
+    kind = exporting.choose(options.engine, options.precision, options.form)
+    if options.calibration is not None and kind.precision != "int8":
+        raise UserError(f"--calibration: only int8 is calibrated, not {kind.precision}. Leave it out, or use int8.")
+    out, size = place(options, loaded.source, kind.engine), options.size or loaded.size
+    # Found before the network is converted, which takes a while.
+    images = [task.image for task in folder_set(options.images).tasks]
+    benchmarks = named_folders(options.data or [], "--data")
     calibration = [] if options.calibration is None else [task.image for task in folder_set(options.calibration).tasks]
-    if precision == "int8" and not calibration:
-        raise EngineError("--precision int8: is calibrated on pictures. Give some of yours: --calibration DIR.")
-    if options.form == "network":
-        return network_form(loaded, size)
-    network = EndToEnd(loaded.network, size)
-    example = {"image": torch.zeros(2, 90, 120, 3, dtype=torch.uint8)}
-    dynamic = {"image": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
-    if engine == "torch":
-        return torch.export.export(network, tuple(example.values()), dynamic_shapes=dynamic)
-    if engine == "openvino":
-        model = conversion.to_openvino(network, example, dynamic, ["saliency"])
-    else:
-        model = conversion.to_onnx(network, example, ["saliency"], dynamic)
-    if precision != "int8":
-        return model
-    step = -(-len(calibration) // CALIBRATION_PICTURES)
-    samples = [path for path in calibration[::step] if readable(path)]
-    return conversion.quantise(model, samples, "--precision int8", lambda path: {"image": read_image(path)[None]})
+    refuse_overlaps(
+        [loaded.source, *images, *calibration, *benchmarks.values(), *options.plugins], [out, out.with_suffix(".bin")]
+    )
+    say(banner(torch.device("cpu"), kind.precision))
+    with ExitStack() as stack:
+        stack.callback(release, claim(out, file=True))
+        folder = stack.enter_context(scratch_beside(out))
+        model, record = exporting.convert(loaded, size, kind, calibration), exporting.describe(loaded, size, kind)
+        part, half = Path(folder) / out.name, kind.precision == "fp16"
+        save(model, part, record, half)
+        record["checks"] = check(open_exported(part), loaded, size, images, benchmarks, Path(folder))
+        save(model, part, record, half)
+        for suffix in (".bin", out.suffix):
+            if part.with_suffix(suffix).is_file():
+                part.with_suffix(suffix).replace(out.with_suffix(suffix))
+    say(f"{out} ({file_size(out) / 1e6:.1f} MB)")
+    return 0
 
 
-def network_form(loaded: LoadedNetwork, size: int) -> Any:
-    """The network alone as ONNX: (1, 3, S, S) prepared float32 to (1, 1, S, S) logits; kernels in float16."""
-    example = {"image": torch.zeros(1, 3, size, size)}
-    model = conversion.to_onnx(fold(loaded.network, size), example, ["logits"], {})
-    compact(model, loaded.network)
-    return model
+def place(options: argparse.Namespace, source: Path, engine: str) -> Path:
+    """The file to write.
+
+    Raises:
+        UserError: its suffix is not that of the engine.
+    """
+    out = options.out or Path("runs/export") / f"{source.stem}{SUFFIXES[engine]}"
+    if out.suffix != SUFFIXES[engine]:
+        raise UserError(f"--out {out}: a file for {engine} ends in {SUFFIXES[engine]}. Rename it, or change --engine.")
+    return out
 
 
-def readable(path: Path) -> bool:
-    """Whether a picture can be read; says so if not."""
+def scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder on the file system of the output.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
     try:
-        read_image(path)
-    except ImageReadError as error:
-        print(f"note: left out of the calibration: {error}", file=sys.stderr)
-        return False
-    return True
-
-
-def describe(loaded: LoadedNetwork, size: int, engine: str, precision: str, form: str) -> Record:
-    """What a file says of itself; `checks` are added when they are made."""
-    return {
-        "format": FORMS[form],
-        "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
-        "size": size,
-        "precision": precision,
-        "versions": {name: version(name) for name in (*PACKAGES[engine], *(["nncf"] if precision == "int8" else []))},
-    }
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".export.", dir=out.parent)
+    except OSError as error:
+        raise UserError(f"--out {out}: can't be written there ({error.strerror or error}).") from None
 
 
 def check(
-    exported: Exported,
-    loaded: LoadedNetwork,
-    size: int,
-    pictures: Sequence[Path],
-    benchmarks: Mapping[str, Path],
-    scratch: Path,
-) -> dict[str, Any]:
-    """Compares a file with PyTorch in float32, prints what it found.
+    exported: "Exported", loaded: "LoadedNetwork", size: int, images: Sequence[Path],
+    benchmarks: Mapping[str, Path], scratch: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """Compares a file with PyTorch in float32 and prints the differences.
 
     Raises:
         UserError: the maps differ by more than `ALLOWED` on average, or in float32 by `GREATEST` anywhere.
     """
+    import torch
+
+    from inference.export_check import change_lines, compare, score_changes
+    from inference.predictor import Predictor
+
     predictor = Predictor.from_loaded(loaded, torch.device("cpu"), "fp32", size, "torch")
-    found = compare(predictor, exported.run, pictures)
-    print(told(found))
+    found = compare(predictor, exported.run, images)
+    say(described(found))
     precision = exported.record["precision"]
     allowed = ALLOWED[precision]
     if precision == "fp32" and not found.greatest <= GREATEST:
@@ -228,25 +161,29 @@ def check(
     if not found.mean <= allowed:
         raise UserError(
             f"the maps differ from PyTorch's by {found.mean:.5f} on average, more than the {allowed:.5f} that "
-            f"{precision} may have; nothing was written. Use fp32, or other calibration pictures."
+            f"{precision} may have; nothing was written. Use fp32, or other calibration images."
         )
     checks: dict[str, Any] = {"differences": asdict(found), "scores": {}}
     for name, root in benchmarks.items():
         checks["scores"][name] = score_changes(predictor, exported.run, root, scratch / name)
-        print("\n".join(change_lines(name, checks["scores"][name])))
+        say("\n".join(change_lines(name, checks["scores"][name])))
     return checks
 
 
-def told(found: Differences) -> str:
-    """One line."""
+def described(found: "Differences") -> str:
+    """The differences on one line."""
     return (
-        f"against PyTorch float32 on {found.pictures} pictures: greatest difference {found.greatest:.2e}, "
-        f"mean {found.mean:.2e}, of the worst picture {found.worst:.2e}"
+        f"against PyTorch float32 on {found.images} images: greatest difference {found.greatest:.2e}, "
+        f"mean {found.mean:.2e}, of the worst image {found.worst:.2e}"
     )
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Checks a file on this machine, against the weights that it was made from."""
+    """Checks a file on this machine against the weights that it was made from; returns the exit code."""
+    from inference.engines.exported import open_exported
+    from inference.tasks import folder_set
+    from inference.weights import load_network
+
     exported = open_exported(options.verify)
     loaded = load_network(options.weights)
     expected, given = exported.record["weights"]["sha256"], loaded.sha256
@@ -255,11 +192,11 @@ def verify(options: argparse.Namespace) -> int:
             f"{options.verify}: was made from {exported.record['weights']['file']} ({expected[:12]}), but --weights "
             f"{options.weights} is {given[:12]}. Give the weights that it was made from."
         )
-    print(json.dumps({key: value for key, value in exported.record.items() if key != "checks"}))
+    say(json.dumps({key: value for key, value in exported.record.items() if key != "checks"}))
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = [task.image for task in folder_set(options.images).tasks]
+        images = [task.image for task in folder_set(options.images).tasks]
         benchmarks = named_folders(options.data or [], "--data")
-        check(exported, loaded, exported.record["size"], pictures, benchmarks, Path(scratch))
+        check(exported, loaded, exported.record["size"], images, benchmarks, Path(scratch))
     return 0
 
 

@@ -9,15 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.transforms import MEAN, STD
-from inference.folding.network import fold
-from net.auto_msfnet import AutoMSFNet
 
 
 class EndToEnd(nn.Module):
     """See the module's docstring.
 
     Args:
-        network: a trained network; left as it is.
+        network: (B, 3, S, S) to the logits of P1, such as a folded network.
         size: side S of the square that it computes at.
 
     Shapes:
@@ -28,9 +26,9 @@ class EndToEnd(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: AutoMSFNet, size: int) -> None:
+    def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
-        self.network = fold(network, size)
+        self.network = network
         self.size = size
         mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
         self.register_buffer("scale", 1 / (255 * std))

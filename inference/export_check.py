@@ -1,4 +1,4 @@
-"""How far an exported file's maps are from PyTorch's, on real pictures, and what that does to the scores."""
+"""How far an exported file's maps are from PyTorch's, on real images, and what that does to the scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,29 +21,29 @@ from inference.saliency import to_8bit
 
 @dataclass(frozen=True)
 class Differences:
-    """Between two maps of every picture, in [0, 1].
+    """Between two maps of every image, in [0, 1].
 
     Attributes:
-        pictures: how many were compared.
-        greatest: over all pixels of all pictures.
-        mean: mean absolute difference (MAE between the maps) of the average picture.
-        worst: that of the worst picture.
+        images: how many were compared.
+        greatest: over all pixels of all images.
+        mean: mean absolute difference (MAE between the maps) of the average image.
+        worst: that of the worst image.
     """
 
-    pictures: int
+    images: int
     greatest: float
     mean: float
     worst: float
 
 
-def compare(predictor: Predictor, run: Run, pictures: Sequence[Path]) -> Differences:
-    """Maps of an exported file against those of PyTorch, each picture alone and in a batch with its mirror image.
+def compare(predictor: Predictor, run: Run, images: Sequence[Path]) -> Differences:
+    """Maps of an exported file against those of PyTorch, each image alone and in a batch with its mirror image.
 
     Raises:
-        ImageReadError: a picture cannot be read.
+        ImageReadError: a image cannot be read.
     """
     greatest, means = 0.0, []
-    for path in tqdm(pictures, desc="comparing", unit="picture", disable=None):
+    for path in tqdm(images, desc="comparing", unit="image", disable=None):
         image = read_image(path)
         theirs = run(np.stack([image, image[:, ::-1]]))
         gap = np.abs(np.stack(predictor.batch([image, np.ascontiguousarray(image[:, ::-1])])) - theirs)
@@ -54,12 +54,12 @@ def compare(predictor: Predictor, run: Run, pictures: Sequence[Path]) -> Differe
 
 
 def score_changes(predictor: Predictor, run: Run, root: Path, scratch: Path) -> dict[str, dict[str, float]]:
-    """Every measure of a data set by PyTorch's maps and by the exported file's.
+    """Every measure of a dataset by PyTorch's maps and by the exported file's.
 
     Args:
         predictor: PyTorch, float32.
         run: the exported file.
-        root: pictures with masks, in any layout that `data.layouts` knows.
+        root: images with masks, in any layout that `data.layouts` knows.
         scratch: a folder for the maps.
 
     Returns:
@@ -67,7 +67,7 @@ def score_changes(predictor: Predictor, run: Run, root: Path, scratch: Path) -> 
     """
     pairs = with_coding(find_pairs(root))
     scored: dict[str, list[ScorePair]] = {"torch": [], "exported": []}
-    for pair in tqdm(pairs, desc=root.name, unit="picture", disable=None):
+    for pair in tqdm(pairs, desc=root.name, unit="image", disable=None):
         image = read_image(pair.image)
         for name, saliency in (("torch", predictor(image)), ("exported", run(image[None])[0])):
             path = scratch / name / f"{pair.name}.png"

@@ -9,6 +9,8 @@ from inference.errors import EngineError
 KEY = "auto_msfnet"
 """Key of the record in the metadata of a file."""
 IMAGE_FORMAT, NETWORK_FORMAT = "auto-msfnet-map/1", "auto-msfnet-network/1"
+SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+"""Of the files of each engine."""
 FORMS = {"image": IMAGE_FORMAT, "network": NETWORK_FORMAT}
 Record = dict[str, Any]
 

@@ -47,13 +47,13 @@ def predictor(tiny_weights):
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino", "onnxruntime"])
-def test_a_file_takes_any_number_of_pictures_of_any_size(make, engine, predictor):
+def test_a_file_takes_any_number_of_images_of_any_size(make, engine, predictor):
     exported = open_exported(make(engine))
     for shape in ((1, 33, 70), (3, 64, 64), (2, 500, 20), (1, 5, 3), (1, 40, 1), (2, 1, 40), (1, 1, 1)):
         images = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
         maps = exported.run(images)
         assert maps.shape == shape and maps.dtype == np.float32
-        # Noise that is stretched to a square asks more of a resize than any photograph.
+        # Noise that is stretched to a square asks more of a resize than any photo.
         np.testing.assert_allclose(maps, np.stack(predictor.batch(list(images))), atol=1e-3)
 
 
@@ -63,7 +63,7 @@ def test_a_file_tells_how_near_it_is(make, engine, tiny_weights):
     assert record["format"] == "auto-msfnet-map/1" and record["precision"] == "fp32" and record["size"] == 64
     assert record["weights"]["file"] == tiny_weights.name and len(record["weights"]["sha256"]) == 64
     found = record["checks"]["differences"]
-    assert found["pictures"] == 1 and 0 < found["greatest"] < 1e-4 and 0 < found["mean"] < 1e-5
+    assert found["images"] == 1 and 0 < found["greatest"] < 1e-4 and 0 < found["mean"] < 1e-5
     assert {path.name for path in make(engine).parent.iterdir()} <= {
         "tiny.onnx",
         "tiny.xml",
@@ -89,7 +89,7 @@ def test_the_examples_need_the_runtime_alone(make, engine, predictor, root, tmp_
 
 
 @pytest.mark.slow
-def test_int8_is_calibrated_on_the_users_pictures_and_scores_are_told(root, tmp_path, bench, capsys):
+def test_int8_is_calibrated_on_the_users_images_and_scores_are_reported(root, tmp_path, bench, capsys):
     need("openvino", "nncf")
     path = tmp_path / "small.xml"
     command = ["--size", "96", "--engine", "openvino", "--precision", "int8", "--out", path]
@@ -106,7 +106,7 @@ def test_int8_is_calibrated_on_the_users_pictures_and_scores_are_told(root, tmp_
 def test_a_file_can_be_verified_again(make, tiny_weights, capsys):
     path = make("torch")
     assert export.main(["--verify", str(path), "--weights", str(tiny_weights)]) == 0
-    assert "against PyTorch float32 on 7 pictures" in capsys.readouterr().out
+    assert "against PyTorch float32 on 7 images" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"was made from tiny\.safetensors .* but --weights lite is"):
         export.main(["--verify", str(path)])
 
@@ -160,9 +160,9 @@ def test_files_that_cannot_be_opened(make, tmp_path):
         (["--engine", "torch", "--precision", "int8"], (), "--precision int8: a file for torch has fp32"),
         (["--engine", "onnxruntime", "--precision", "bf16"], ("onnx", "onnxscript", "onnxruntime"),
          "--precision bf16: a file for onnxruntime has fp32, int8"),
-        (["--engine", "openvino", "--precision", "int8"], ("openvino",), "calibrated on pictures. Give some of yours"),
+        (["--engine", "openvino", "--precision", "int8"], ("openvino",), "calibrated on images. Give some of yours"),
         (["--engine", "torch", "--out", "{tmp}/a.onnx"], (), r"a\.onnx: a file for torch ends in \.pt2"),
-        (["--engine", "torch", "--out", "{tmp}/file/a.pt2"], (), "can't be written there"),
+        (["--engine", "torch", "--out", "{tmp}/file/a.pt2"], (), "cannot be written"),
         (["--engine", "torch", "--images", "{tmp}/none"], (), "no such file or folder"),
     ],
 )  # fmt: skip
@@ -182,3 +182,21 @@ def test_an_engine_that_is_not_installed(engine, monkeypatch):
     monkeypatch.setattr("inference.engines.base.importlib.import_module", absent)
     with pytest.raises(EngineError, match=f"--engine {engine}: needs the package .*requirements-deploy.txt"):
         export.main(["--engine", engine])
+
+
+def test_the_weights_are_not_overwritten(tiny_weights, tmp_path):
+    """A link to the weights at the place of the file, and of OpenVINO's second file."""
+    for name, engine in (("a.pt2", "torch"), ("a.bin", "openvino")):
+        (tmp_path / name).symlink_to(tiny_weights)
+        out = (tmp_path / name).with_suffix(export.SUFFIXES[engine])
+        need(*NEEDED[engine])
+        with pytest.raises(UserError, match="the output is the input"):
+            export.main(["--weights", str(tiny_weights), "--engine", engine, "--out", str(out)])
+
+
+def test_the_help_imports_no_pytorch(root):
+    code = "import sys, export\ntry: export.main(['--help'])\nexcept SystemExit: print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1]
+    assert "--calibration" in done.stdout
+    assert not [name for name in ("torch", "timm", "matplotlib") if f"'{name}'" in modules]

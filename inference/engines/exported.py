@@ -1,8 +1,8 @@
-"""Exported files: raw RGB in, maps out, in ONNX, as OpenVINO IR or as a PyTorch program, and what is known of them.
+"""Saves and opens exported files: ONNX, OpenVINO IR or a PyTorch program, from raw RGB to maps.
 
-A file carries its own record (`Record`): of which weights it is, and how far its maps are from PyTorch's. In ONNX it
-stands in the metadata, in OpenVINO IR in the runtime information `auto_msfnet`, in .pt2 in the extra file
-`auto_msfnet.json`; always as JSON.
+A file contains its own record (`Record`): the weights that it was made from, and how far its maps are from PyTorch's.
+The record is JSON: in ONNX in the metadata, in OpenVINO IR in the runtime information `auto_msfnet`, in .pt2 in the
+extra file `auto_msfnet.json`.
 """
 
 import json
@@ -19,9 +19,8 @@ from data.image_io import Pixels
 from inference.engines.base import EngineError, require, version
 from inference.export_records import KEY, Record, read_record, unreadable
 
-SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f32", "int8": "f32"}
-"""In what OpenVINO computes a file of a precision; fp16 is how weights are stored, int8 leaves a rest in float32."""
+"""OpenVINO's precision for a file: fp16 is how weights are stored, int8 leaves some layers in float32."""
 
 Run = Callable[[Pixels], NDArray[np.float32]]
 
@@ -31,7 +30,7 @@ class Exported:
     """An exported file, opened.
 
     Attributes:
-        record: what the file says of itself.
+        record: the file's record.
         run: (B, H, W, 3) uint8 RGB to (B, H, W) float32 in [0, 1].
     """
 
@@ -100,7 +99,7 @@ def _open_torch(path: Path) -> Exported:
     extra = {f"{KEY}.json": ""}
     try:
         program = torch.export.load(path, extra_files=extra)
-    except Exception as error:  # torch.export tells a broken file by many classes
+    except Exception as error:  # torch.export raises many classes for a broken file
         raise unreadable(path, f"PyTorch {torch.__version__}", error) from None
     network = program.module()
     return Exported(read_record(path, extra[f"{KEY}.json"]), lambda pixels: network(torch.from_numpy(pixels)).numpy())
