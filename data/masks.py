@@ -39,7 +39,7 @@ SURVEYED = 32
 _FEW = 40  # distinct values of class ids at most
 _SMALL_ID = 40  # the largest id that stands beside a "void" of 255
 _SOME = 0.01
-_SHOWN = 6
+_SHOWN = 4
 _VALUE = re.compile(r"(\d{1,5})(?:\.\.(\d{1,5}))?|([0-9a-fA-F]{6})")
 
 
@@ -254,8 +254,8 @@ def _rule(contents: Sequence[MaskContent], masks: Sequence[Path]) -> Rule:
 
 def _ambiguous(contents: Sequence[MaskContent], masks: Sequence[Path], reason: str) -> MaskCodingError:
     return MaskCodingError(
-        f"{_place(masks)}: ambiguous masks: {_values(contents)}; {reason}. State the values of the foreground, such as "
-        f"--mask-values 128..255, nonzero or not:0,255 (train.py: --data.mask-values)."
+        f"{_place(masks)}: ambiguous masks: {_values(contents)}; {reason}. State the foreground: --mask-values 128..255, "
+        f"nonzero or not:0,255 (train.py: --data.mask-values)."
     )
 
 
@@ -297,7 +297,7 @@ def _values(contents: Sequence[MaskContent]) -> str:
             totals[value] = totals.get(value, 0.0) + share / len(contents)
     often = sorted(totals, key=lambda value: -totals[value])[:_SHOWN]
     colour = any(one.content == "colour" for one in contents)
-    shown = [f"{f'{value:06x}' if colour else value} ({100 * totals[value]:.1f} %)" for value in sorted(often)]
+    shown = [f"{f'{value:06x}' if colour else value} ({100 * totals[value]:.0f} %)" for value in sorted(often)]
     if contents and contents[0].content == "alpha":
         return "alpha, clear and opaque"
     rest = f" and {len(totals) - len(often)} more" if len(totals) > len(often) else ""

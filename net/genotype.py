@@ -177,7 +177,8 @@ def _validate(genotype: Genotype, origin: str) -> None:
             if name not in operations.names():
                 raise GenotypeError(
                     f"{origin}: cell {number} uses the operation {_short(name)}, which is not registered. Registered: "
-                    f"{', '.join(operations.names())}. Register it in a file given by --plugins."
+                    f"{', '.join(operations.names()[:6])}, ... ({len(operations.names())}). "
+                    f"Register it in a file given by --plugins."
                 )
 
 

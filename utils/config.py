@@ -177,7 +177,10 @@ def read_yaml(path: Path, known: Collection[str]) -> Iterator[tuple[str, str]]:
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror}). Give the path of a YAML file.") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no valid YAML ({error}).") from None
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f", line {mark.line + 1}"
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: no valid YAML ({problem}{place}). Correct the file.") from None
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path}: expected a mapping of settings, such as `epochs: 48`.")
     yield from _leaves(node, "", path, known) if node is not None else ()
