@@ -254,8 +254,8 @@ def _rule(contents: Sequence[MaskContent], masks: Sequence[Path]) -> Rule:
 
 def _ambiguous(contents: Sequence[MaskContent], masks: Sequence[Path], reason: str) -> MaskCodingError:
     return MaskCodingError(
-        f"{_place(masks)}: ambiguous masks: {_values(contents)}; {reason}. State the foreground: --mask-values 128..255, "
-        f"nonzero or not:0,255 (train.py: --data.mask-values)."
+        f"{_place(masks)}: ambiguous masks: {_values(contents)}; {reason}. State the foreground: "
+        f"--mask-values 128..255, nonzero or not:0,255 (train.py: --data.mask-values)."
     )
 
 
