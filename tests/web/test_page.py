@@ -220,6 +220,18 @@ def test_an_end_while_the_files_are_fetched_stops_too(window):
     assert window.run(script) == "stopped"
 
 
+def test_webassembly_takes_over_where_webgpu_fails(window):
+    script = """return (async () => {
+        const { Engine } = await import("./engine.js");
+        Object.defineProperty(navigator, "gpu", { value: { requestAdapter: async () => ({}) }, configurable: true });
+        const engine = new Engine();
+        try { await engine.open(); return engine.backend; } finally { engine.end(); delete navigator.gpu; }
+    })()"""
+    assert window.run(script) == "WebAssembly"
+    loaded = "return performance.getEntriesByType('resource').map((one) => one.name)"
+    assert [url for url in window.run(loaded) if url.endswith(".asyncify.wasm")]
+
+
 def test_a_changed_network_is_refused(address, window, tmp_path):
     script = """return (async () => {
         const { Engine } = await import("./engine.js");
