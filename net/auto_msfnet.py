@@ -11,9 +11,10 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from net import encoder as encoders
+from net import operations
 from net.encoder import Encoder, check_strides
 from net.fusion_cell import ConvBNReLU, FusionCell, resize
-from net.genotype import Genotype, load
+from net.genotype import Genotype, load, operations_of
 from net.settings import NetworkConfig
 from net.wiring import CELL_STRIDES, wiring_of
 from utils.errors import UserError
@@ -89,7 +90,8 @@ def build_network(config: NetworkConfig, encoder_weights: str | Path | None = No
     Raises:
         EncoderError, GenotypeError: if the config names what is not there.
     """
-    genotype = load(config.genotype)  # first: a mistake in it shows before weights are downloaded
+    genotype = load(config.genotype)  # first, with its operations: a mistake shows before weights are downloaded
+    operations.check((name for _, name in operations_of(genotype)), config.channels)
     network = AutoMSFNet(encoders.build(config.encoder, encoder_weights), genotype, config.channels)
     initialise(network)
     return network

@@ -12,7 +12,7 @@ from urllib.error import URLError
 
 import timm
 import torch
-from timm.layers import Format
+from timm.layers.format import Format
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, VGG16_BN_Weights, resnet50, vgg16_bn
@@ -280,4 +280,6 @@ def _load_weights(encoder: Encoder, name: str, path: Path) -> None:
             f"{path}: not weights of encoder '{name}': {len(missing)} of {len(wanted)} tensors are missing or of "
             f"another shape, '{missing[0]}' the first. Give a file of that network, or change network.encoder."
         )
-    target.load_state_dict({key: found.get(key, value).to(value.dtype) for key, value in wanted.items()})
+    target.load_state_dict(
+        {key: found[key].to(value.dtype) if key in found else value for key, value in wanted.items()}
+    )

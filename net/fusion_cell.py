@@ -59,7 +59,7 @@ class FusionCell(nn.Module):
         """Fuses the levels at `size`; shapes as above."""
         # Operations run at a level's own resolution and are resized after: the "Trans" block of Figure 7.
         states = [resize(edge(level), size) for edge, level in zip(self.outer, levels, strict=True)]
-        root = resize(previous, size) if self.wiring.root is None else states[self.wiring.root]
+        root = states[0] if previous is None else resize(previous, size)
         inner, nodes = iter(self.inner), []
         for node in self.wiring.nodes:
             total = states[node.level]

@@ -49,6 +49,7 @@ class MixedOp(nn.Module):
         x: (B, C, H, W), returns the same.
 
     Raises:
+        OperationError: if an operation does not support C / K channels.
         SpaceError: if there is no operation but `none`, a name is listed twice or not registered, or K is no
             divisor of C.
     """
@@ -142,7 +143,7 @@ def check_space(names: Sequence[str], channels: int, partial: int) -> None:
     """Refuses a search space that can't work.
 
     Raises:
-        SpaceError: see `MixedOp`.
+        SpaceError, OperationError: see `MixedOp`.
     """
     unknown = [name for name in names if name not in operations.names()]
     if unknown:
@@ -162,6 +163,7 @@ def check_space(names: Sequence[str], channels: int, partial: int) -> None:
         raise SpaceError(
             "partial", f"{partial} does not divide channels {channels}. Give a divisor; 1 mixes all channels."
         )
+    operations.check(names, channels // partial)
 
 
 def build_candidate(name: str, channels: int) -> nn.Module:

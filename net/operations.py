@@ -5,7 +5,7 @@ Source: paper Figure 7 (legend) names them; their layers are those of the author
 Differs from the released code: no unused upsampling branch, and the attention operations respect `affine`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,17 @@ def build(name: str, channels: int, affine: bool = True) -> nn.Module:
         OperationError: if the name is not registered.
     """
     return REGISTRY.find(name)(channels, affine)
+
+
+def check(wanted: Iterable[str], channels: int) -> None:
+    """Checks that operations can be built with that width, without computing anything.
+
+    Raises:
+        OperationError: for the first that is not registered or does not support the width.
+    """
+    with torch.device("meta"):
+        for name in dict.fromkeys(wanted):
+            build(name, channels)
 
 
 class Zero(nn.Module):

@@ -39,10 +39,13 @@ class Parser(ArgumentParser):
         self.renamed = renamed
         super().__init__(*args, allow_abbrev=False, print_config="--print-config", **kwargs)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None, **kwargs: Any) -> Any:
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # further arguments go by keyword
+        self, args: Sequence[str] | None = None, namespace: Any = None, **kwargs: Any
+    ) -> Any:
         """As argparse's; exits with code 2 and one line on a mistake."""
         for action in self._actions:
             action.option_strings = [_dashed(name) for name in action.option_strings]
+            action.metavar = "ITEM ..." if _takes_list(action) else action.metavar
             self._option_string_actions.update(dict.fromkeys(action.option_strings, action))
         words = self._with_dashes(sys.argv[1:] if args is None else args)
         try:
@@ -85,15 +88,21 @@ class Parser(ArgumentParser):
             action = self._option_string_actions.get(name)
             following = _values(words[place + 1 :])
             if name == "--config" and (equals or following):
-                yield from self._settings(Path(value if equals else following[0]))
+                yield from map(self._listed, self._settings(Path(value if equals else following[0])))
                 following = [] if equals else following[:1]
-            elif not equals and following and _takes_list(action) and not following[0].startswith("["):
+            elif not equals and following and _takes_list(action) and following[0][:1] not in ("[", "{"):
                 yield f"{name}={json.dumps(following)}"
             else:
-                yield words[place]
+                yield self._listed(words[place])
                 continue
             for _ in following:
                 next(rest)
+
+    def _listed(self, word: str) -> str:
+        """`--list=value` with the value as a list of one, which jsonargparse would read as a file of values."""
+        name, _, value = word.partition("=")
+        alone = value and value[0] not in "[{" and _takes_list(self._option_string_actions.get(name))
+        return f"{name}={json.dumps([value])}" if alone and value != "null" else word
 
     def _settings(self, path: Path) -> Iterator[str]:
         known = {action.dest for action in self._actions} - {"help", "config", "print_config"}
@@ -253,7 +262,7 @@ def _value(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         (item, *_) = get_args(hint) or (Any,)
         return [_value(item, each) for each in value]
-    return _build(hint, value) if is_dataclass(hint) and isinstance(value, Namespace) else value
+    return _build(hint, value) if isinstance(hint, type) and isinstance(value, Namespace) else value
 
 
 def _values(words: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import ctypes
 import platform
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -55,7 +55,8 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
         raise DeviceError(f"--precision tf32: only CUDA GPUs since Ampere support it, not {device.type}. Use fp32.")
     # torch.export reads the older flags, and PyTorch raises where they contradict the newer ones.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+    cudnn: Any = torch.backends.cudnn  # its parts are set at run time
+    for backend in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):
         backend.fp32_precision = "tf32" if name == "tf32" else "ieee"
     return name
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from net import operations
 from net.auto_msfnet import AutoMSFNet, NetworkError, build_network
 from net.encoder import Encoder, EncoderError
 from net.fusion_cell import FusionCell, resize
@@ -149,3 +150,9 @@ def test_resize_keeps_the_dtype_under_autocast():
     plain = resize(x, (7, 7))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(resize(x, (7, 7)), plain)
+
+
+def test_a_width_that_the_genotype_does_not_support_is_refused_before_the_encoder_is_built(monkeypatch):
+    monkeypatch.setattr("net.encoder.build", lambda *arguments: pytest.fail("the encoder was built"))
+    with pytest.raises(operations.OperationError, match="squeezes to a sixteenth, so 8 channels leave none"):
+        build_network(NetworkConfig("resnet50", "resnet50", 8), "imagenet")

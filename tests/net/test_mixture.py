@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from net import operations
-from net.mixture import MixedOp, SpaceError, build_candidate
+from net.mixture import MixedOp, SpaceError, build_candidate, check_space
 from net.settings import PAPER_SPACE
 
 
@@ -167,6 +167,12 @@ def test_a_space_that_cannot_work_is_refused(names, channels, partial, message):
 def test_an_unknown_operation_is_refused():
     with pytest.raises(SpaceError, match="^operations: 'conv_5x5' is not registered. Registered: none"):
         MixedOp(["conv_5x5"], 16)
+
+
+def test_a_width_that_an_operation_does_not_support_is_refused_before_anything_is_built():
+    with pytest.raises(operations.OperationError, match="squeezes to a sixteenth, so 8 channels leave none"):
+        check_space(["skip_connect", "ChannelAttention"], 32, 4)
+    check_space(["skip_connect", "ChannelAttention"], 32, 2)
 
 
 @pytest.mark.parametrize("kind", ["scaled", "subclass"])

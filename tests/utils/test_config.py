@@ -106,6 +106,9 @@ def test_lists_are_words(tmp_path):
     file.write_text("not_a_list")
     assert read("--root", "x", "--some-files", str(file), "b.py", "--epochs", "4").some_files == [file, Path("b.py")]
     assert read("--root", "x", "--some-files", '["c d.py"]').some_files == [Path("c d.py")]
+    assert read("--root", "x", f"--some-files={file}").some_files == [file], "the file itself, not a list in it"
+    settings = yaml_file(tmp_path, f"root: x\nsome-files: {file}\n")
+    assert read("--config", str(settings)).some_files == [file]
     assert read("--root", "x", "--optim.two-rates", "3", "4").optim.two_rates == (3.0, 4.0)
 
 
