@@ -1,15 +1,16 @@
 """Speed of every engine and precision against the plain network, whole pipeline and network alone.
 
     python benchmarks/inference.py --quick                     one line of JSON, in a few minutes
-    python benchmarks/inference.py --images DIR --report       all networks: benchmarks/inference.md and .svg
-    python benchmarks/inference.py --images DIR --networks lite --report      one of them anew, the others as they were
+    python benchmarks/inference.py --images DIR                all networks: runs/benchmarks/inference.md and .svg
+    python benchmarks/inference.py --images DIR --networks lite      measures one again, keeps the others
+    python benchmarks/inference.py --images DIR --memory --update-docs    the committed tables
 
 The plain network is what a user gets without this project's engines: PyTorch eager, float32, contiguous, all three
 heads, nothing folded. It runs in the same pipeline, in a process of its own without `utils.device.keep_memory`, which
-test.py sets for all engines. All variants of a network take turns in one run, so that a busy moment meets them all;
-medians of the rounds count. Ways:
-    network 1, network 8      prepared pictures to logits, one at a time with all cores; in batches of 8
-    pipeline 1, pipeline 8    JPEG to PNG, one picture after the other; as test.py runs a folder
+every engine sets. All variants of a network take turns in one run, so that a busy moment slows each of them. Medians
+of the rounds count, with their spread: no ratio is drawn of a variant whose rounds differ by more than 15 %. Ways:
+    network 1, network 8      prepared images to logits, one at a time with all cores; in batches of 8
+    pipeline 1, pipeline 8    JPEG to PNG, one image after the other; as test.py runs a folder
 `resnet50` and `vgg16` are the published networks with seeded weights: their speed does not depend on what was learnt.
 `--parts` keeps what was measured of every network, from which the report is made. The last line is JSON.
 """
@@ -19,7 +20,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -36,10 +37,13 @@ from net.settings import NetworkConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.inference_report import SPEEDUPS, figures, table, write_report
+from benchmarks.memory import peak_of
 from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
-from benchmarks.rounds import Name, alternate
+from benchmarks.rounds import alternate
+from benchmarks.tables import UPDATE_HELP, table_folder
 from data.image_io import read_image, write_png
 from inference.engines.base import EngineError, EngineName, EnginePrecision
+from inference.engines.choice import build_engine
 from inference.folding.network import fold
 from inference.map_writer import MapWriter, streams_for
 from inference.predictor import Predictor
@@ -47,7 +51,7 @@ from inference.saliency import restore, to_8bit
 from inference.tasks import Outputs, Task, folder_set
 from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, build_network
-from training.throughput import peak_memory
+from utils.config import arguments
 from utils.cores import usable_cores
 from utils.device import DeviceError, banner, keep_memory
 from utils.errors import UserError, exit_on_user_error
@@ -62,7 +66,7 @@ PLAIN = ("plain", "fp32")
 WAYS = ("network 1", "network 8", "pipeline 1", "pipeline 8")
 QUICK_WAYS = ("pipeline 8",)
 BATCH = 8
-CALIBRATION = 30  # pictures; for speed alone, few are enough
+CALIBRATION = 30  # images; for speed alone, few are enough
 CPU = torch.device("cpu")
 
 
@@ -92,9 +96,9 @@ class Variant:
     side_by_side: Predictor
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Measures, keeps, reports."""
-    options = parse(arguments)
+    options = parse(words)
     if options.memory_of is not None:
         return tell_memory(options)
     keep_memory()
@@ -104,35 +108,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts[name] = measure_network(name, options)
         if not options.quick:
             replace_text(options.parts / f"{name}.json", json.dumps(parts[name], indent=1) + "\n")
-    if options.report:
-        known = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in options.parts.glob("*.json")}
-        write_report(known, ROOT / "benchmarks" / "inference")
-    elif options.quick:
+    if options.quick:
         print("\n\n".join(table(name, part) for name, part in parts.items()))
+    else:
+        known = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in options.parts.glob("*.json")}
+        write_report(known, table_folder(options.update_docs) / "inference")
     print(json.dumps(figures(parts)))
     return 0
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    heading, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        "inference.py", description=heading, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "inference.py")
     add, names = parser.add_argument, [*PUBLISHED, *shipped()]
     add("--images", type=Path, default=ROOT / "data" / "samples", help="default: data/samples")
     add("--networks", nargs="+", choices=names, help=f"default: {', '.join(names)}; of --quick: resnet50, lite")
-    add("--count", type=int, help="pictures a round (default: 16; of lite, and with --quick, more)")
-    add("--rounds", type=int, default=3)
+    add("--count", type=int, help="images a round (default: 16; of lite, and with --quick, more)")
+    add("--rounds", type=int, default=5)
     add("--quick", action="store_true", help="only what the line of JSON needs")
-    add("--parts", type=Path, default=Path("runs/inference"), metavar="DIR", help="where measurements are kept")
+    add("--parts", type=Path, default=Path("runs/benchmarks/inference"), metavar="DIR", help="keeps measurements")
     add("--memory", action="store_true", help="peak memory too, each variant in a process of its own")
-    add("--report", action="store_true", help="write benchmarks/inference.md and .svg")
+    add("--update-docs", action="store_true", help=UPDATE_HELP)
     add("--memory-of", nargs=3, metavar=("NETWORK", "ENGINE", "PRECISION"), help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
     options.networks = options.networks or (["resnet50", "lite"] if options.quick else names)
-    if options.quick and options.report:
-        raise UserError("--quick --report: a quick run measures too little for the report. Leave one out.")
+    if options.quick and options.update_docs:
+        raise UserError("--quick --update-docs: a quick run measures too little for the tables. Leave one out.")
     for name in ("rounds", "count"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: at least 1.")
@@ -167,7 +168,7 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
         for variant in variants:
             timed = ways(variant, tasks, Path(folder))
             calls |= {(variant.name, variant.precision, way): timed[way] for way in names}
-        seconds = measure(calls, options.rounds)
+        seconds = alternate(calls, options.rounds)
     gmac = {
         "plain": count_gmac(loaded.network, loaded.size),
         "folded": count_gmac(fold(loaded.network, loaded.size), loaded.size),
@@ -176,14 +177,16 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
         {
             "engine": engine,
             "precision": precision,
-            "ms": {way: 1000 * seconds[engine, precision, way] / pictures_of(way, count) for way in names},
+            "ms": {way: 1000 * median(seconds[engine, precision, way]) / images_of(way, count) for way in names},
+            "spread": {way: spread(seconds[engine, precision, way]) for way in names},
             "memory": memory_of(name, engine, precision) if options.memory else None,
         }
         for engine, precision in [PLAIN, *((variant.name, variant.precision) for variant in variants)]
     ]
     return {
-        "size": loaded.size, "pictures": count, "images": options.images.name, "rounds": options.rounds,
+        "size": loaded.size, "count": count, "images": options.images.name, "rounds": options.rounds,
         "machine": f"{banner(CPU, 'several')} | {usable_cores()} cores", "gmac": gmac, "peak": peaks(), "rows": rows,
+        "auto": chosen_by_auto(loaded, count),
     }  # fmt: skip
 
 
@@ -216,15 +219,15 @@ def build(
     return Variant(engine, precision, lone, side_by_side)
 
 
-def pictures_of(way: str, count: int) -> int:
-    """How many of a round's pictures a way takes: one at a time they go evenly, so a quarter of them is enough."""
+def images_of(way: str, count: int) -> int:
+    """How many of a round's images a way takes: one at a time they go evenly, so a quarter of them is enough."""
     return -(-count // 4) if way.endswith(" 1") else count
 
 
 def ways(variant: Variant, tasks: Sequence[Task], folder: Path) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     lone, many = variant.lone, variant.side_by_side
-    few = tasks[: pictures_of("network 1", len(tasks))]
+    few = tasks[: images_of("network 1", len(tasks))]
     prepared = [lone.prepare(read_image(task.image)) for task in tasks]
     batches = [prepared[start : start + BATCH] for start in range(0, len(prepared), BATCH)]
     writer = MapWriter(many, Outputs(folder), batch=BATCH, workers=min(4, usable_cores()))
@@ -251,9 +254,15 @@ def ways(variant: Variant, tasks: Sequence[Task], folder: Path) -> dict[str, Cal
     }
 
 
-def measure(calls: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, float]:
-    """Median seconds of every call; all take turns."""
-    return {name: median(values) for name, values in alternate(calls, rounds).items()}
+def spread(values: Sequence[float]) -> float:
+    """(slowest - fastest) / median of the rounds."""
+    return (max(values) - min(values)) / median(values)
+
+
+def chosen_by_auto(loaded: LoadedNetwork, count: int) -> list[str]:
+    """Engine and precision that `auto` takes for a run of this many images."""
+    engine = build_engine(loaded, streams=streams_for(count, BATCH))
+    return [engine.name, engine.precision]
 
 
 def peaks(side: int = 2048) -> dict[str, float]:
@@ -285,7 +294,7 @@ def memory_of(name: str, engine: str, precision: str) -> float | None:
 
 
 def tell_memory(options: argparse.Namespace) -> int:
-    """What `memory_of` starts; int8 is calibrated already."""
+    """The program of `memory_of`; int8 is calibrated already."""
     name, engine, precision = options.memory_of
     loaded = network_of(name)
     images = [task.image for task in folder_set(options.images).tasks][:CALIBRATION]
@@ -295,9 +304,7 @@ def tell_memory(options: argparse.Namespace) -> int:
         calibration = images if precision == "int8" else ()
         predictor = Predictor.from_loaded(loaded, CPU, precision, None, engine, calibration, streams_for(99, BATCH))
     batch = [predictor.prepare(read_image(images[i % len(images)])) for i in range(BATCH)]
-    for _ in range(2):
-        predictor.logits(batch)
-    print(peak_memory(CPU))
+    print(peak_of(lambda: [predictor.logits(batch) for _ in range(2)]))
     return 0
 
 

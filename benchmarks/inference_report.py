@@ -17,6 +17,9 @@ SPEEDUPS = {
 }
 """Figures of the line of JSON, and of which engine and precision they are, whole pipeline, ResNet-50."""
 
+NOISY = 0.15
+"""Spread of the rounds above which a ratio is not drawn."""
+
 _COLOURS = {"plain": "0.6", "torch": "tab:red", "onnxruntime": "tab:blue", "openvino": "tab:purple"}
 
 
@@ -32,9 +35,19 @@ def figures(parts: Mapping[str, Any]) -> dict[str, float | None]:
         record[name] = round(_pipeline(plain) / _pipeline(row), 2) if plain and row else None
     lite = [row for (engine, _), row in _by_variant(parts.get("lite")).items() if engine != "plain"]
     torch = [row for row in lite if row["engine"] == "torch"]
-    record["lite_pictures_per_s"] = round(1000 / min(map(_pipeline, lite)), 1) if lite else None
-    record["lite_torch_pictures_per_s"] = round(1000 / min(map(_pipeline, torch)), 1) if torch else None
+    record["lite_images_per_s"] = round(1000 / min(map(_pipeline, lite)), 1) if lite else None
+    record["lite_torch_images_per_s"] = round(1000 / min(map(_pipeline, torch)), 1) if torch else None
+    shares = [share for share in map(_auto_over_best, parts.values()) if share is not None]
+    record["auto_over_best"] = min(shares, default=None)
     return record
+
+
+def _auto_over_best(part: Any) -> float | None:
+    """Speed of the variant that `auto` takes over that of the fastest one; None if it was not measured."""
+    rows = _by_variant(part)
+    chosen = rows.get(tuple(part.get("auto", ()))) if part else None
+    ours = [_pipeline(row) for (engine, _), row in rows.items() if engine != "plain"]
+    return round(min(ours) / _pipeline(chosen), 3) if chosen else None
 
 
 def write_report(parts: Mapping[str, Any], target: Path) -> None:
@@ -43,11 +56,11 @@ def write_report(parts: Mapping[str, Any], target: Path) -> None:
     lines = [
         "# Speed of every engine",
         "",
-        "Milliseconds a picture, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
+        "Milliseconds a image, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
         "against the plain network (PyTorch eager, float32, contiguous, three heads, unfolded) in the same pipeline. "
         "`of peak`: operations of the folded network a second (of the plain one for `plain`), network 8, over those "
-        "of the faster of a matrix product and a lone convolution in that precision in the same run. Memory: peak of a "
-        "process that runs it alone.",
+        "of the faster of a matrix product and a lone convolution in that precision in the same run. Spread: "
+        "(slowest - fastest) / median of the rounds of pipeline 8. Memory: peak of two batches, alone in a process.",
     ]
     for name in order:
         lines += ["", table(name, parts[name])]
@@ -66,8 +79,8 @@ def table(name: str, part: Any) -> str:
     lines = [
         f"## {name}",
         "",
-        f"{part['size']} x {part['size']}, {gmac['plain']:.2f} GMAC, folded {gmac['folded']:.2f}; {part['pictures']} "
-        f"pictures of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; at its best, 10^9 operations "
+        f"{part['size']} x {part['size']}, {gmac['plain']:.2f} GMAC, folded {gmac['folded']:.2f}; {part['count']} "
+        f"images of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; at its best, 10^9 operations "
         f"a second: {peaks}.",
         "",
     ]
@@ -79,10 +92,10 @@ def table(name: str, part: Any) -> str:
             row["engine"], row["precision"], *(f"{row['ms'][way]:.1f}" for way in ways),
             f"{1000 / _pipeline(row):.1f}", f"{plain / _pipeline(row):.2f}",
             f"{100 * done / part['peak'][row['precision']]:.0f} %",
-            "" if row["memory"] is None else f"{row['memory']:.0f}",
+            f"{100 * _spread(row):.0f} %", "" if row["memory"] is None else f"{row['memory']:.0f}",
         ]  # fmt: skip
         rows.append(cells)
-    heads = ["engine", "precision", *ways, "images/s", "x", "of peak", "MB"]
+    heads = ["engine", "precision", *ways, "images/s", "x", "of peak", "spread", "MB"]
     return "\n".join([*lines, markdown(Table(heads, rows, 2))])
 
 
@@ -94,8 +107,12 @@ def _pipeline(row: Any) -> float:
     return row["ms"]["pipeline 8"]
 
 
+def _spread(row: Any) -> float:
+    return row.get("spread", {}).get("pipeline 8", 0.0)  # earlier measurements did not keep it
+
+
 def _plot(parts: Mapping[str, Any]) -> Figure:
-    """Pictures a second of every variant, a panel a network."""
+    """Images a second of every variant, a panel a network."""
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     panels = figure.subplots(1, len(parts), squeeze=False)[0]
     for panel, (name, part) in zip(panels, parts.items(), strict=True):
@@ -103,8 +120,10 @@ def _plot(parts: Mapping[str, Any]) -> Figure:
         speeds = [1000 / _pipeline(row) for row in rows]
         labels = [f"{row['engine']} {row['precision']}" for row in rows]
         bars = panel.barh(labels, speeds, color=[_COLOURS[row["engine"]] for row in rows])
-        panel.bar_label(bars, [f"{speed / speeds[-1]:.1f} x" for speed in speeds], padding=3)
+        noisy = [max(_spread(row), _spread(rows[-1])) > NOISY for row in rows]
+        ratios = ["noisy" if bad else f"{speed / speeds[-1]:.1f} x" for speed, bad in zip(speeds, noisy, strict=True)]
+        panel.bar_label(bars, ratios, padding=3)
         panel.set_title(f"{name}, {part['size']} pixels")
-        panel.set_xlabel("pictures/s, JPEG to PNG")
+        panel.set_xlabel("images/s, JPEG to PNG")
         panel.set_xlim(0, 1.2 * max(speeds))
     return figure

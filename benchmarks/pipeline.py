@@ -2,11 +2,12 @@
 
     python benchmarks/pipeline.py --images DIR [--weights NAME|FILE] [--batch N] [--rounds N]
 
-Three ways over the same pictures in the same batches, in turn in every round, so that a busy moment meets all:
+Three ways over the same images in the same batches, in turn in every round, so that a busy moment meets all:
     network     the batches lie prepared in memory; logits only, in as many threads as test.py has for it
     test.py     files to maps on disk, reading, network and writing overlapped: what `test.py --images` runs
     in line     files to maps on disk, one stage after the other, each call of the network with all cores
-Prints a table, writes it to `--report`; the last line is JSON.
+Prints a table and writes it to runs/benchmarks/pipeline.md, or with `--update-docs` to benchmarks/pipeline.md. The last
+line is JSON.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rounds import alternate
+from benchmarks.tables import UPDATE_HELP, table_folder
 from data.image_io import read_image, write_png
 from evaluation.tables.writer import Table, markdown
 from inference.engines.base import EngineName, EnginePrecision
@@ -34,6 +36,7 @@ from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
 from inference.tasks import Outputs, Task, folder_set
 from inference.weights import load_network
+from utils.config import arguments
 from utils.cores import usable_cores
 from utils.device import banner, choose_device, keep_memory
 from utils.errors import UserError, exit_on_user_error
@@ -55,12 +58,12 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Measures, prints, writes."""
-    options = parse(arguments)
+    options = parse(words)
     keep_memory()
     images = [task.image for task in folder_set(options.images).tasks]
-    # Few pictures are taken again and again, under other names.
+    # Few images are taken again and again, under other names.
     count = options.count or len(images)
     tasks = [Task(f"{i:05d}", images[i % len(images)]) for i in range(count)]
     loaded = load_network(options.weights)
@@ -77,30 +80,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     timings = [Timing(name, tuple(values)) for name, values in seconds.items()]
     text = report(timings, writer, len(tasks), options)
     print(text)
-    if options.report is not None:
-        replace_text(options.report, text + "\n")
+    replace_text(table_folder(options.update_docs) / "pipeline.md", text + "\n")
     print(json.dumps(figures(timings, writer, len(tasks))))
     return 0
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    heading, _, rest = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        "pipeline.py", description=heading, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "pipeline.py")
     add = parser.add_argument
     add("--images", type=Path, default=ROOT / "data" / "samples", help="default: data/samples")
-    add("--count", type=int, help="pictures a round; a small folder is gone through again (default: each once)")
+    add("--count", type=int, help="images a round; a small folder is gone through again (default: each once)")
     add("--weights", default="lite")
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     add("--engine", default="auto", choices=get_args(EngineName))
-    add("--precision", default="auto", choices=get_args(EnginePrecision), help="int8 is calibrated on the pictures")
+    add("--precision", default="auto", choices=get_args(EnginePrecision), help="int8 is calibrated on the images")
     add("--size", type=int)
     add("--batch", type=int, default=8)
     add("--rounds", type=int, default=5)
-    add("--report", type=Path, help="a Markdown file for the table")
-    options = parser.parse_args(arguments)
+    add("--update-docs", action="store_true", help=UPDATE_HELP)
+    options = parser.parse_args(words)
     for name in ("batch", "rounds", "count"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: at least 1.")
@@ -113,7 +112,7 @@ def ways(writer: MapWriter, lone: Predictor, tasks: Sequence[Task]) -> dict[str,
     Args:
         writer: what test.py runs.
         lone: its predictor again, with all cores for one call at a time.
-        tasks: the pictures.
+        tasks: the images.
     """
     predictor = writer.predictor
     batches = [
@@ -148,7 +147,7 @@ def report(timings: Sequence[Timing], writer: MapWriter, count: int, options: ar
     lines = [
         "# Whole run against network alone",
         "",
-        f"{count} pictures of `{options.images.name}`, weights `{Path(options.weights).stem}`, "
+        f"{count} images of `{options.images.name}`, weights `{Path(options.weights).stem}`, "
         f"{predictor.size} x {predictor.size}, batches of {writer.batch}; "
         f"medians of {options.rounds} alternated rounds.",
         "",
@@ -171,8 +170,8 @@ def figures(timings: Sequence[Timing], writer: MapWriter, count: int) -> dict[st
     return {
         "ratio": round(overlapped / network, 4),
         "in_line_ratio": round(in_line / network, 4),
-        "pictures_per_s": round(count / overlapped, 2),
-        "pictures": count,
+        "images_per_s": round(count / overlapped, 2),
+        "images": count,
         "batch": writer.batch,
         "size": writer.predictor.size,
         "engine": writer.predictor.engine.name,
@@ -180,7 +179,7 @@ def figures(timings: Sequence[Timing], writer: MapWriter, count: int) -> dict[st
         "streams": writer.predictor.engine.streams,
         "threads": torch.get_num_threads(),
         "cores": usable_cores(),
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 

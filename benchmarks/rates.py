@@ -15,7 +15,7 @@ def convolution_rate(batch: int, plain: bool) -> float:
     """10^9 multiply-accumulates a second of a lone 3x3 of 128 channels on 64 x 64 pixels, the median of 20 calls.
 
     Args:
-        batch: pictures at once.
+        batch: images at once.
         plain: float32 and contiguous; else bfloat16 where the processor has it, channels last.
     """
     precision = "fp32" if plain else choose_precision("auto", torch.device("cpu"))

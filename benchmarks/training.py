@@ -18,7 +18,6 @@ share of that time in which the loop waited for its next batch, the start of the
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from net.settings import LossConfig, NetworkConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.rates import convolution_rate, work_of
+from benchmarks.tables import UPDATE_HELP, table_folder
 from data.datasets import EpochBatches, SaliencyDataset, make_loader
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
@@ -47,6 +47,7 @@ from net.cpu_kernels import accelerate
 from net.losses import saliency_loss
 from training.optim import build_optimizer
 from training.settings import OptimConfig
+from training.throughput import peak_memory
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text
 
@@ -55,7 +56,6 @@ NETWORKS = {  # network, batch, side in pixels
     "lite": (NetworkConfig("efficientnet_lite0", "resnet50", 64), 16, 224),
     "resnet50": (NetworkConfig("resnet50", "resnet50", 128), 8, 256),
 }
-TABLE = Path(__file__).with_suffix(".md")
 CPU = torch.device("cpu")
 BOUNDED = "resnet50"  # PyTorch counts the backward pass of lite's depthwise convolutions as if they were full ones
 WORKERS = 2
@@ -113,7 +113,7 @@ def main() -> int:
     """Runs every variant of every network in turn, then the part of an epoch, and writes the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--data", type=Path, help="pictures and masks of the real epoch; generated ones without it")
+    parser.add_argument("--data", type=Path, help="images and masks of the real epoch; generated ones without it")
     parser.add_argument("--rounds", type=int, default=3, help="how often the variants take turns")
     parser.add_argument("--steps", type=int, default=3, help="steps of a turn, after two that do not count")
     parser.add_argument("--batches", type=int, default=20, help="how far to go into the real epoch")
@@ -122,6 +122,7 @@ def main() -> int:
     )
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "VARIANT"), help=argparse.SUPPRESS)
     parser.add_argument("--epoch", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--update-docs", action="store_true", help=UPDATE_HELP)
     options = parser.parse_args()
     if options.one:
         network, variant = options.one
@@ -135,7 +136,7 @@ def main() -> int:
         for results in take_turns(options, earlier):
             if options.turns is not None:
                 replace_text(options.turns, json.dumps({"turns": results, "epoch": epoch}))
-        report(results, epoch)
+        report(results, epoch, table_folder(options.update_docs) / "training.md")
     return 0
 
 
@@ -174,7 +175,7 @@ def measure(network: str, variant: str, steps: int) -> dict[str, float]:
         begin = time.perf_counter()
         step(image, mask)
         seconds.append(time.perf_counter() - begin)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak_memory(CPU)
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         step(image, mask)
     operators = {f"op {one.key}": one.self_cpu_time_total / 1e6 for one in profiled.key_averages()}
@@ -202,10 +203,10 @@ def measure_epoch(root: Path, count: int) -> dict[str, float]:
         waited += time.perf_counter() - asked
         step(batch.image, batch.mask)
         done += 1
-    return {"seconds": time.perf_counter() - begin, "waited": waited, "batches": done, "pictures": len(pairs)}
+    return {"seconds": time.perf_counter() - begin, "waited": waited, "batches": done, "images": len(pairs)}
 
 
-def report(results: Results, epoch: dict[str, float]) -> None:
+def report(results: Results, epoch: dict[str, float], table: Path) -> None:
     """Prints and writes the table; the last line is JSON."""
     precision = choose_precision("auto", CPU)
     lines = [
@@ -232,10 +233,10 @@ def report(results: Results, epoch: dict[str, float]) -> None:
         lines += [
             "",
             f"Of the first {epoch['batches']:.0f} batches of an epoch of the ResNet-50 network over "
-            f"{epoch['pictures']:.0f} pictures with {WORKERS} workers ({epoch['seconds']:.1f} s, their start included) "
+            f"{epoch['images']:.0f} images with {WORKERS} workers ({epoch['seconds']:.1f} s, their start included) "
             f"the loop waited {epoch['waited']:.2f} s for data: {100 * record['data_wait']:.1f} %.",
         ]
-    replace_text(TABLE, "\n".join(lines) + "\n")
+    replace_text(table, "\n".join(lines) + "\n")
     print("\n".join(lines))
     print(json.dumps(record))
 
@@ -271,7 +272,7 @@ def bound_of(network: str, variants: dict[str, Turns]) -> list[str]:
     """Lines: how fast a step could be if convolutions were all of it and ran at the rate of a lone one."""
     step = Step(network, "bf16")
     image, mask = torch.randn(1, 3, step.side, step.side), torch.zeros(1, 1, step.side, step.side)
-    step.network.eval()  # BatchNorm has too little of one picture
+    step.network.eval()  # BatchNorm has too little of one image
     work = work_of(lambda: step(image, mask))
     plain, short = convolution_rate(step.batch, plain=True), convolution_rate(step.batch, plain=False)
     speed = median(speeds_of(network, variants["float32"]))
