@@ -25,6 +25,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import save
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from data.image_io import read_image
 from data.masks import read_mask
 from data.settings import DataConfig

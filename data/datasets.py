@@ -10,6 +10,7 @@ import hashlib
 import signal
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from data.errors import DataError
+from data.image_io import Pixels
 from data.layouts import Pair
 from data.pairs import read_pair
 from data.transforms import PairTransform
@@ -62,12 +64,21 @@ class SaliencyDataset(Dataset[Sample]):
         pairs: the files.
         transform: image and mask to tensors.
         seed: of the random numbers of the transform.
+        cache: read all pairs now and keep them decoded. Workers that are forked share that memory; where processes
+            are spawned (macOS, Windows), each worker has a copy.
+
+    Raises:
+        DataError: a pair cannot be read; only with `cache`.
     """
 
-    def __init__(self, pairs: Sequence[Pair], transform: PairTransform, seed: int = 0) -> None:
+    def __init__(self, pairs: Sequence[Pair], transform: PairTransform, seed: int = 0, cache: bool = False) -> None:
         self.pairs = list(pairs)
         self.transform = transform
         self.seed = seed
+        self._cached: list[tuple[Pixels, Pixels]] | None = None
+        if cache:
+            with ThreadPoolExecutor() as pool:  # OpenCV and Pillow decode outside the interpreter's lock
+                self._cached = list(pool.map(read_pair, self.pairs))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -79,7 +90,7 @@ class SaliencyDataset(Dataset[Sample]):
             DataError: a file cannot be read, or the mask has another size than the image.
         """
         epoch, index, size = key
-        image, mask = read_pair(self.pairs[index])
+        image, mask = read_pair(self.pairs[index]) if self._cached is None else self._cached[index]
         rng = np.random.default_rng([self.seed, epoch, index])
         return Sample(*self.transform(image, mask, size, rng), index)
 

@@ -63,13 +63,16 @@ def build_loaders(
     batches = EpochBatches(
         len(kept), batch // world, config.sizes_at(0), seed=order, rank=rank, world=world, drop_last=True
     )
-    train_set = SaliencyDataset(kept, TrainTransform(config.augment), augment)
-    training = make_loader(train_set, batches, config.workers, pin)
+    workers = config.worker_count(world)
+    train_set = SaliencyDataset(kept, TrainTransform(config.augment), augment, config.cache)
+    training = make_loader(train_set, batches, workers, pin)
     validation = None
     if held_out:
         # Distributed without padding: every image is scored once, with any number of processes.
         checks = EpochBatches(len(held_out), batch // world // parts, [config.size], seed=order, rank=rank, world=world)
-        validation = make_loader(SaliencyDataset(held_out, EvalTransform(), augment), checks, config.workers, pin)
+        validation = make_loader(
+            SaliencyDataset(held_out, EvalTransform(), augment, config.cache), checks, workers, pin
+        )
     files: dict[str, str | int] = {
         "training": len(kept),
         "held_out": len(held_out),

@@ -24,7 +24,7 @@ from utils.errors import UserError
 from utils.files import replace_text
 
 ROOT = Path(__file__).resolve().parents[1]
-WITHOUT_EFFECT = frozenset({"out", "data.workers", "save_every", "save_minutes", "log_every"})
+WITHOUT_EFFECT = frozenset({"out", "data.workers", "data.cache", "save_every", "save_minutes", "log_every"})
 """Settings that do not change what a run computes."""
 FILES = frozenset({"encoder_weights"})
 """Settings of type text that may be the path of a file."""

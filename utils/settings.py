@@ -62,6 +62,8 @@ class Limit:
     def problem(self, value: Any) -> str | None:
         """What is wrong with a number, or with the first such number of a list or tuple; None if nothing is."""
         for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, str):  # a word such as "auto", which the type allows
+                continue
             inside = self.least <= number <= self.most and self.above < number < self.below
             if number is not None and not (inside and math.isfinite(number)):
                 return f"{value}, expected a number {self!r}."

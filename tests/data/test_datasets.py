@@ -20,7 +20,7 @@ from data.datasets import Batch, EpochBatches, SaliencyDataset, SampleKey, make_
 from data.errors import DataError
 from data.image_io import ImageReadError, write_png
 from data.layouts import Pair, find_pairs
-from data.settings import AugmentConfig
+from data.settings import AugmentConfig, DataConfig
 from data.transforms import EvalTransform, TrainTransform
 
 LENGTHS, BATCHES, WORLDS = st.integers(1, 60), st.integers(1, 9), st.integers(1, 4)
@@ -248,3 +248,26 @@ def test_splits_that_leave_nothing():
         split_pairs(names(5), 1.0, 0)
     with pytest.raises(DataError, match=r"0\.9 of 3 pairs leaves none"):
         split_pairs(names(3), 0.9, 0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cached_batches_are_those_of_the_files(pairs: list[Pair], workers: int):
+    transform = TrainTransform(AugmentConfig(rotate=10, colour=0.2))
+    batches = EpochBatches(len(pairs), 4, [32, 48], seed=1)
+    expected = list(make_loader(dataset(pairs), batches, 0))
+    cached = SaliencyDataset(pairs, transform, 7, cache=True)
+    for pair in pairs:
+        pair.image.unlink()
+        pair.mask.unlink()
+    for _ in range(2):
+        found = list(make_loader(cached, batches, workers))
+        assert all(equal(one, other) for one, other in zip(found, expected, strict=True))
+    with pytest.raises(DataError, match="cannot be opened"):
+        SaliencyDataset(pairs, transform, 7, cache=True)
+
+
+def test_automatic_workers_leave_two_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for cores, processes, wanted in ((16, 1, 14), (16, 4, 3), (3, 1, 1), (2, 1, 1), (1, 2, 1)):
+        monkeypatch.setattr("data.settings.usable_cores", lambda cores=cores: cores)
+        assert DataConfig(tmp_path).worker_count(processes) == wanted
+    assert DataConfig(tmp_path, workers=0).worker_count() == 0
