@@ -66,8 +66,8 @@ class AverageConfig:
 
 
 FREE = frozenset({
-    "out", "operations", "plugins", "save_every", "save_minutes", "log_every", "data.workers", "data.cache", "data.root",
-    "device", "precision",
+    "out", "operations", "plugins", "save_every", "save_minutes", "log_every", "data.workers", "data.cache",
+    "data.root", "device", "precision",
 })  # fmt: skip
 """Settings that may change when a run resumes. Device, precision and the plugins' code are compared as facts."""
 
