@@ -17,7 +17,6 @@ differ in precision and memory layout as well. Last line: JSON.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -44,6 +43,7 @@ from net.losses import saliency_loss
 from net.mixture import MixedOp
 from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
+from training.throughput import peak_memory
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text
 
@@ -95,7 +95,7 @@ def measure(variant: str) -> dict[str, float]:
         begin = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - begin)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak_memory(CPU)
     return {"seconds": median(seconds[1:]), "memory_mib": memory}
 
 

@@ -71,3 +71,15 @@ def test_import_linter_finds_an_upward_import(tmp_path):
     program = Path(sys.executable).with_name("lint-imports")
     result = subprocess.run([program, "--no-cache"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and result.stdout.count("BROKEN") == 2
+
+
+def test_everything_can_be_imported_on_windows():
+    """`fcntl` and `resource` exist on Unix only, so no module imports them at its top level."""
+    files = [*FILES, *ROOT.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    found = []
+    for path in files:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = {name.name for name in node.names} if isinstance(node, ast.Import) else set()
+            names |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+            found += [f"{path.relative_to(ROOT)}: {name}" for name in names & {"fcntl", "resource", "termios", "pwd"}]
+    assert not found

@@ -57,7 +57,7 @@ class Limit:
     def __repr__(self) -> str:
         """The range in words, for the help and for errors."""
         parts = {"from": self.least, "above": self.above, "up to": self.most, "below": self.below}
-        return " ".join(f"{word} {value:g}" for word, value in parts.items() if math.isfinite(value)) or "finite"
+        return " ".join(f"{word} {value:.10g}" for word, value in parts.items() if math.isfinite(value)) or "finite"
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a number, or with the first such number of a list or tuple; None if nothing is."""

@@ -137,7 +137,7 @@ def test_mistakes_are_one_line(capsys, words, told):
         (["--optim.lr", ".nan"], "--optim.lr: nan, expected a number above 0."),
         (["--optim.two-rates", "1", "-1"], "--optim.two-rates: (1.0, -1.0), expected a number above 0."),
         (["--optim.warm-up", "1.5"], "--optim.warm-up: 1.5, expected a number from 0 up to 1."),
-        (["--epochs", "1000000000"], "--epochs: 1000000000, expected a number from 1 up to 1e+07."),
+        (["--epochs", "1000000000"], "--epochs: 1000000000, expected a number from 1 up to 10000000."),
     ],
 )
 def test_numbers_out_of_range_name_the_key_of_the_program(capsys, words, told):
