@@ -261,7 +261,8 @@ def _plugins(data: bytes) -> list[Callable[[IO[bytes], str | bytes], Image.Image
 
 
 def _load_plugins() -> None:
-    if "AVIF" not in Image.OPEN:
+    # All of them, not one: another thread may be in the middle of loading them; `init` then waits for it.
+    if not set(FORMATS) - {"HEIF"} <= Image.OPEN.keys():
         Image.init()
     if "HEIF" not in Image.OPEN:
         with suppress(ImportError):

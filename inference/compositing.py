@@ -191,7 +191,7 @@ def object_box(saliency: Pixels, margin: float = 0.0) -> tuple[slice, slice]:
 def _despill(image: Pixels, saliency: Pixels, out: Pixels) -> None:
     """Writes the object's colours into the first three channels of `out`, a strip and a channel at a time."""
     reach = [max(1, round(share * min(saliency.shape))) for share in SPREADS]
-    for rows in _strips(saliency, least=reach[0]):
+    for rows in _strips(saliency, least=reach[0] // 2):
         inner = _grown(rows, reach[1], len(saliency))  # rows whose first round the second round reads
         outer = _grown(inner, reach[0], len(saliency))  # rows that the first round reads
         alpha = saliency[outer].astype(np.float32) / np.float32(255)

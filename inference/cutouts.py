@@ -158,7 +158,9 @@ def encode(array: Pixels, suffix: str = ".png", profile: bytes = b"", dpi: tuple
 def _png(array: Pixels, profile: bytes, dpi: tuple[float, float] | None) -> bytes:
     """Encoded by OpenCV, which is fast; the chunks that it cannot write are put behind the header."""
     orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    data = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, orders[array.shape[2]]))[1].tobytes()
+    encoded = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, orders[array.shape[2]]))[1]
+    data = encoded.tobytes()
+    del encoded
     chunks = b""
     if profile:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))

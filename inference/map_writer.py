@@ -153,11 +153,12 @@ class _Stages:
         image, metadata = self._image(task) if loaded.image is None else loaded.image
         if image.shape[:2] != loaded.size:
             raise DataError(f"{task.image}: changed while it was read. Run again with --resume.")
-        for kind in self._drawn:
-            if kind == "overlay":
-                self._save(task, kind, overlay(image, saliency))
-            else:
-                self._save(task, kind, self.writer.style.compose(image, saliency), metadata)
+        if "overlay" in self._drawn:
+            self._save(task, "overlay", overlay(image, saliency))
+        if "cutout" in self._drawn:
+            pixels = self.writer.style.compose(image, saliency)
+            del image, loaded  # large images are freed before the result is encoded
+            self._save(task, "cutout", pixels, metadata)
 
     def _save(self, task: Task, kind: str, pixels: Pixels, metadata: ImageMetadata | None = None) -> None:
         path = self.writer.outputs.path(task, kind)

@@ -1,8 +1,12 @@
 """A bound on the memory that several threads use at once, counted in bytes."""
 
+import ctypes
+import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+LARGE = 64 << 20  # bytes
 
 
 class ByteBudget:
@@ -26,6 +30,14 @@ class ByteBudget:
         try:
             yield
         finally:
+            if count >= LARGE:
+                trim()
             with self._freed:
                 self._used -= count
                 self._freed.notify_all()
+
+
+def trim() -> None:
+    """Returns freed memory to the system. glibc keeps it for each thread otherwise (`utils.device.keep_memory`)."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -413,5 +413,5 @@ def test_int8_needs_an_engine_that_has_it(run, photos):
 
 def test_the_engine_is_told(run, photos, capsys):
     assert run("--images", photos) == 0
-    assert "engine torch, fp32: asked for by name" in capsys.readouterr().out.splitlines()
+    assert "\nengine torch, fp32: named by the user" in capsys.readouterr().out
     assert results(run.out)["engine"] == "torch"

@@ -1,5 +1,7 @@
 """Point 9: only listed formats are opened, by content; a damaged file of any format fails alone, in one line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,15 @@ def test_the_suffix_decides_nothing(tmp_path: Path):
         np.testing.assert_array_equal(read_image(tmp_path / name), PIXELS)
     (tmp_path / "b.jpg").write_bytes(encoded(PIXELS, "AVIF", quality=100))
     assert np.abs(read_image(tmp_path / "b.jpg").astype(int) - PIXELS).mean() < 3
+
+
+def test_the_first_images_of_a_process_are_read_in_several_threads(root, tmp_path):
+    """Pillow loads its plugins once, one after the other; no thread may take a half-loaded list for the whole."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.tif")
+    code = (
+        "import sys; from concurrent.futures import ThreadPoolExecutor; from data.image_io import read_image\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "with ThreadPoolExecutor(16) as pool: list(pool.map(read_image, sys.argv[1:] * 16))"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code, tmp_path / "a.tif"], cwd=root, check=True)

@@ -1,5 +1,7 @@
 """Predictor: inputs of every kind, the documented numerics, and its errors."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,10 @@ from data.image_io import ImageReadError, write_png
 from data.layouts import find_pairs
 from data.masks import read_mask
 from data.transforms import prepare_image
+from inference.compositing import cut_out
+from inference.cutouts import Style
 from inference.predictor import Predictor, PredictorError, as_pixels
+from inference.refinement import Refinement
 from inference.saliency import restore, to_8bit
 from inference.weights import load_network
 from utils.checkpoint import CheckpointError
@@ -166,3 +171,62 @@ def test_flip_is_the_mean_with_the_mirror_image(tiny_weights):
     assert np.abs(one - other[:, ::-1]).max() > 1e-4, "a network of its own would be symmetric already"
     np.testing.assert_allclose(both.logits([both.prepare(image)])[0], expected, atol=1e-5)
     np.testing.assert_allclose(both(mirrored)[:, ::-1], both(image), atol=1e-5)
+
+
+def test_lists_and_generators_of_any_length(predictor, image):
+    images = [image, image[:20, :50], image[5:6, 5:6], image[::-1], image[:, ::-1]]
+    taken = []
+    source = (taken.append(i) or one for i, one in enumerate(images))
+    maps = predictor.maps(source, batch=2)
+    first = next(maps)
+    assert taken == [0, 1], "no more than a batch is read ahead"
+    for lazy, alone in zip([first, *maps], map(predictor, images), strict=True):
+        np.testing.assert_allclose(lazy, alone, atol=1e-5)
+    assert list(predictor.maps([])) == []
+
+
+def test_cutouts_are_those_of_the_maps(predictor, image):
+    cutout = predictor.cutout(image)
+    assert cutout.shape == (70, 53, 4) and (cutout == cut_out(image, to_8bit(predictor(image)))).all()
+    styled = list(predictor.cutouts([image, image], Style.parse("white")))
+    assert len(styled) == 2 and styled[0].shape == (70, 53, 3)
+
+
+def test_pillow_in_and_pillow_out(predictor, image):
+    opened = Image.fromarray(image)
+    opened.info["dpi"] = (300, 300)
+    assert predictor.map_image(opened).mode == "L" and predictor.map_image(opened).size == (53, 70)
+    cutout = predictor.cutout_image(opened)
+    assert cutout.mode == "RGBA" and cutout.size == (53, 70) and cutout.info["dpi"] == (300, 300)
+
+
+def test_several_threads(predictor, image):
+    expected = predictor(image)
+    with ThreadPoolExecutor(8) as pool:
+        for saliency in pool.map(predictor, [image] * 32):
+            np.testing.assert_array_equal(saliency, expected)
+
+
+def test_to_makes_a_predictor_on_another_device(predictor, image):
+    moved = predictor.to("cpu")
+    assert moved is not predictor and moved.device.type == "cpu"
+    np.testing.assert_array_equal(moved(image), predictor(image))
+    with pytest.raises(PredictorError, match=r"to\(\): this predictor was made from an engine"):
+        Predictor(predictor.engine).to("cpu")
+
+
+def test_several_sizes_are_the_mean_of_their_logits(tiny_weights, image):
+    both = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch", sizes=[64, 96])
+    assert both.size == 96
+    small, large = (Predictor.from_pretrained(tiny_weights, "cpu", "fp32", size, "torch") for size in (64, 96))
+    logits = [torch.from_numpy(one.logits([one.prepare(image)])[0]) for one in (small, large)]
+    grown = F.interpolate(logits[0][None, None], (96, 96), mode="bilinear", align_corners=False)[0, 0]
+    expected = ((grown + logits[1]) / 2).numpy()
+    np.testing.assert_allclose(both.logits([both.prepare(image)])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(both(image), restore(expected, (70, 53)), atol=1e-5)
+
+
+def test_the_gain_makes_maps_more_decided(tiny_weights, predictor, image):
+    strong = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch", refinement=Refinement(gain=2.0))
+    plain, decided = predictor(image), strong(image)
+    assert ((decided - 0.5) * (plain - 0.5) >= 0).all() and (np.abs(decided - 0.5) >= np.abs(plain - 0.5)).all()
