@@ -2,13 +2,16 @@
 
     python evaluate.py --data ECSSD=/data/ECSSD PASCAL-S=/data/PASCAL-S --maps ours=runs/test/maps F3Net=/maps/F3Net
 
-The maps of a benchmark NAME lie in `DIR/NAME`, or in `DIR` itself where there is no such folder. Into `--out` go
+A benchmark is a folder of masks; images beside them are shown in sheets and on the page. The maps of a benchmark NAME
+lie in `DIR/NAME`, or in `DIR` itself where there is no such folder. They are named as the masks, or with one common
+prefix or suffix (`0001_HS.png`). Into `--out` go
     index.html                   one page with everything: sortable scores, curves, viewer. Needs no network
     tables.md, .tex, .csv        scores with 95 % intervals beside Table 1, comparisons of the methods
     comparisons.csv              paired tests, every measure
     scores/NAME/METHOD.csv       the measures of every map; .json with the curves
     curves/NAME.pdf, .svg        precision-recall, F and E
     sheets/NAME-KIND.pdf         best, median and worst images, largest disagreements
+    strata.md, strata/           with --strata: scores by group of images with intervals, the worst images of each
 Every mask must have one map of its own size and every map a mask; otherwise nothing is written, all problems are
 listed, and the exit code is 2.
 """
@@ -16,10 +19,12 @@ listed, and the exit code is 2.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from evaluation import measures
 from utils.config import Parser, arguments, named_folders
-from utils.errors import exit_on_user_error
+from utils.errors import UserError, exit_on_user_error
+from utils.paths import claim, refuse_overlaps
 from utils.plugins import run_files
 from utils.settings import Count, OptionalCount
 
@@ -33,19 +38,38 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     run_files(options.plugins)
     measures.find(options.rank_by)
-    data, methods = named_folders(options.data, "--data"), named_folders(options.maps, "--maps")
+    data, methods = _named(options.data, "--data"), _named(options.maps, "--maps")
 
     from evaluation.methods import evaluate, gather
-    from evaluation.report.outputs import write_all
+    from evaluation.report.outputs import FILES, FOLDERS, remove_remains, write_all
+    from evaluation.report.strata import write_strata
+    from evaluation.strata import check_strata
     from evaluation.tables.scores import aligned
 
-    evaluated, comparisons = evaluate(
-        gather(data, methods, options.mask_values), options.workers, options.resize_maps, options.resamples
-    )
-    write_all(evaluated, comparisons, options.out, options.images, options.rank_by)
+    out: Path = options.out
+    datasets = gather(data, methods, options.mask_values, options.map_pattern, not options.resize_maps)
+    read = [path for each in datasets for path in each.files]
+    refuse_overlaps([*data.values(), *methods.values(), *read], [out / name for name in (*FILES, *FOLDERS)])
+    if without := [each.name for each in datasets if not each.has_images]:
+        print(f"notice: no images of {', '.join(without)}: sheets and the page show none.", file=sys.stderr)
+    check_strata(options.strata, [target for each in datasets for target in each.targets])
+    evaluated, comparisons = evaluate(datasets, options.workers, options.resize_maps, options.resamples)
+    with claim(out):
+        remove_remains(out)
+        write_all(evaluated, comparisons, out, options.images, options.rank_by)
+        write_strata(evaluated, options.strata, options.resamples, options.rank_by, out)
     print(aligned([each.table() for each in evaluated]))
-    print(f"written: {options.out}/ (open {options.out / 'index.html'})")
+    print(f"written: {out}/ (open {out / 'index.html'})")
     return 0
+
+
+def _named(values: Sequence[str], option: str) -> dict[str, Path]:
+    """`NAME=DIR` words; the names stand in files and on the page."""
+    named = named_folders(values, option)
+    for name in named:
+        if not name.isprintable():
+            raise UserError(f"{option} {name!a}: the name holds control characters. Choose another name.")
+    return named
 
 
 def _parser() -> Parser:
@@ -63,6 +87,11 @@ def _parser() -> Parser:
     add("--resamples", type=OptionalCount, default=RESAMPLES, help="of intervals and tests; 0: neither")
     add("--images", "--pictures", type=OptionalCount, default=6, help="of each kind: best, median, worst, disagreement")
     add("--rank-by", default=RANKED_BY, help=f"measure that ranks the images: {', '.join(measures.names())}, or yours")
+    add("--map-pattern", metavar="PATTERN", help="name of a map, with {name} for that of its mask, as {name}_HS")
+    add(
+        "--strata", nargs="+", default=[], type=Literal["area", "count", "contrast", "border"], metavar="KIND",
+        help="score by area, count (of objects), contrast (to the background) or border (touched or not)",
+    )  # fmt: skip
     add("--plugins", nargs="+", type=Path, default=[], metavar="FILE", help="Python files with further measures")
     add("--workers", type=Count, help="scoring processes; by default one per core")
     return parser

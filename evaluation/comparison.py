@@ -12,9 +12,23 @@ from evaluation.tables.writer import Table, comma_separated, markdown
 CORRECTION = (
     "Difference: first minus second method, with its 95 % BCa bootstrap interval. p: two-sided paired permutation "
     "test (the two results of an image change places). Adjusted: Holm's correction over all pairs of methods and all "
-    "datasets of the measure."
+    "datasets of the measure. The smallest p of R permutations is 1 / (R + 1); R grows with the number of comparisons."
 )
 _SURE = 0.05
+_RESOLUTION = 1e-4  # smaller p values are printed as below it
+
+
+def enough_permutations(resamples: int, comparisons: int) -> int:
+    """Permutations so that the smallest possible p stays significant after Holm's correction.
+
+    The smallest p of R permutations is 1 / (R + 1). Among m comparisons of a measure it is significant if
+    m / (R + 1) < .05; twice as many are drawn.
+
+    Args:
+        resamples: wanted at least.
+        comparisons: of each measure: pairs of methods times datasets.
+    """
+    return max(resamples, round(2 * comparisons / _SURE)) if resamples else 0
 
 
 @dataclass(frozen=True)
@@ -101,5 +115,7 @@ def signed(value: float) -> str:
 
 
 def small(p: float) -> str:
-    """A p value with as many digits as say something: `.37`, `.0041`, `.0001`."""
+    """A p value with as many digits as it has: `.37`, `.0041`, `< 0.0001`."""
+    if p < _RESOLUTION:
+        return f"< {_RESOLUTION:.4f}"
     return (f"{p:.2f}" if p >= 0.1 else f"{p:.4f}").removeprefix("0")

@@ -1,25 +1,26 @@
 """Saliency maps on disk: their one reader, and their strict pairing with a benchmark's masks.
 
-A map is what the field exchanges: a grey 8-bit picture, named as its photograph. What other tools write is either
-brought to that form (16 bits, floats in 0..1, grey saved as RGB) or refused in one line. Nothing is ever dropped: a
-missing, an extra or a doubled map is an error.
+A map is what the field exchanges: a grey 8-bit image, named as its mask. What other tools write is either brought to
+that form (16 bits, floats in 0..1, grey saved as RGB) or refused in one line. Nothing is ever dropped: a missing, an
+extra or a doubled map is an error.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.layouts import Pair
 from data.masks import MaskCoding
+from evaluation.map_names import LISTED, listing, match, normal, shown
 from utils.errors import UserError
 
 MAP_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".npy"})
-LISTED = 10  # problems told one by one before the rest is only counted
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 
 
 class MapError(UserError):
@@ -33,6 +34,25 @@ class ScorePair(NamedTuple):
     map_path: Path
     mask_path: Path
     coding: MaskCoding | None = None
+
+
+class Masked(Protocol):
+    """What has a name and a mask: a `Pair` or a `Target`."""
+
+    @property
+    def name(self) -> str:
+        """POSIX path without suffix."""
+        ...
+
+    @property
+    def mask(self) -> Path:
+        """File of the mask."""
+        ...
+
+    @property
+    def coding(self) -> MaskCoding | None:
+        """Coding of the dataset's masks; None: the mask alone decides."""
+        ...
 
 
 def read_map(path: Path) -> NDArray[np.uint8]:
@@ -49,8 +69,10 @@ def read_map(path: Path) -> NDArray[np.uint8]:
             channel.
     """
     try:
-        values = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else _read_raster(path)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        values = _read_npy(path) if path.suffix.lower() == ".npy" else _read_raster(path)
+    except MapError:
+        raise
+    except Exception as error:  # decoders raise errors of many kinds on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MapError(f"{path}: cannot be read as a map ({reason}). Write it again.") from error
     if values.ndim == 3 and values.shape[2] == 1:
@@ -74,7 +96,7 @@ def list_maps(folder: Path) -> dict[str, Path]:
     found: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if path.suffix.lower() in MAP_SUFFIXES:
-            found[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+            found[normal(path.relative_to(folder).with_suffix("").as_posix())].append(path)
     if not found:
         others = ", ".join(sorted({path.suffix or path.name for path in files})[:LISTED])
         hint = f"it holds only {others} files" if files else "it is empty"
@@ -85,45 +107,95 @@ def list_maps(folder: Path) -> dict[str, Path]:
     return {name: paths[0] for name, paths in found.items()}
 
 
-def pair_maps(pairs: Sequence[Pair], folder: Path) -> list[ScorePair]:
+def pair_maps(targets: Sequence[Masked], folder: Path, pattern: str | None = None) -> list[ScorePair]:
     """Every mask of a benchmark with its map, in the benchmark's order.
+
+    Args:
+        pattern: how maps are named, such as `{name}_HS`; None: as the masks, or with one common prefix or suffix.
 
     Raises:
         MapError: as `list_maps`, and the list of all missing and extra maps.
     """
     maps = list_maps(folder)
-    names = {pair.name for pair in pairs}
-    missing = [pair.name for pair in pairs if pair.name not in maps]
-    extra = [name for name in maps if name not in names]
-    told = [listing(kind, which) for kind, which in (("missing map", missing), ("extra map", extra)) if which]
-    if told:
+    try:
+        found = match([target.name for target in targets], maps, pattern)
+    except UserError as error:
+        raise MapError(f"{folder}: {error}") from None
+    return [ScorePair(shown(target.name), found[target.name], target.mask, target.coding) for target in targets]
+
+
+def check_sizes(pairs: Sequence[ScorePair]) -> None:
+    """Compares the sizes of maps and masks by their headers, without decoding any.
+
+    Raises:
+        MapError: listing the maps that have another size than their mask.
+    """
+    sizes = [(pair, header_size(pair.map_path), header_size(pair.mask_path)) for pair in pairs]
+    wrong = [
+        f"{pair.name} ({size[0]} x {size[1]}, its mask {mask[0]} x {mask[1]})"
+        for pair, size, mask in sizes
+        if size is not None and mask is not None and size != mask
+    ]
+    if wrong:
         raise MapError(
-            f"{folder}: {len(maps)} maps for {len(pairs)} masks; {'; '.join(told)}. "
-            "Give the folder that holds exactly the maps of this benchmark."
+            f"{pairs[0].map_path.parent}: {len(wrong)} of {len(pairs)} maps have another size than their mask: "
+            f"{', '.join(wrong[:3])}{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Write maps at the size "
+            "of the mask, or use --resize-maps."
         )
-    return [ScorePair(pair.name, maps[pair.name], pair.mask, pair.coding) for pair in pairs]
 
 
-def listing(kind: str, which: Iterable[str]) -> str:
-    """`3 missing maps: a, b, c`: counted, the first ones named."""
-    which = list(which)
-    rest = f" and {len(which) - LISTED} more" if len(which) > LISTED else ""
-    return f"{len(which)} {kind}{'s' if len(which) != 1 else ''}: {', '.join(which[:LISTED])}{rest}"
+def header_size(path: Path) -> tuple[int, int] | None:
+    """Width and height by the header, upright by EXIF; None where it cannot be read."""
+    try:
+        if path.suffix.lower() == ".npy":
+            shape = _npy_header(path).shape
+            return (shape[1], shape[0]) if len(shape) in (2, 3) else None
+        with Image.open(path) as image:
+            width, height = image.size
+            return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+    except Exception:  # the full reader names what is wrong
+        return None
+
+
+class _NpyHeader(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    size: int
+
+
+def _npy_header(path: Path) -> _NpyHeader:
+    """Shape, type and length in bytes of the header of a `.npy` file."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        return _NpyHeader(shape, dtype, file.tell())
+
+
+def _read_npy(path: Path) -> NDArray:
+    """The array of a `.npy` file; its header is compared with the bytes that are there before anything is read."""
+    header = _npy_header(path)
+    if header.dtype.kind not in "biuf" or header.dtype.itemsize > 8:
+        raise MapError(f"{path}: {header.dtype} values are no map. Save 8 bits, 0 to 255, or floats in 0 to 1.")
+    claimed, held = header.dtype.itemsize * math.prod(header.shape), path.stat().st_size - header.size
+    if claimed != held:
+        raise MapError(f"{path}: its header claims {claimed} bytes of values, the file holds {held}. Write it again.")
+    return np.load(path, allow_pickle=False)
 
 
 def _read_raster(path: Path) -> NDArray:
     """The pixels as the file holds them, one channel: (H, W)."""
-    with Image.open(path) as picture:
-        picture.load()  # a truncated file raises here
-        if picture.mode == "1":
-            return np.asarray(picture.convert("L"))
-        if picture.mode in {"L", "F", "I"} or picture.mode.startswith("I;16"):
-            return np.asarray(picture)
-        pixels = np.asarray(picture.convert("RGBA"))
+    with Image.open(path, formats=_FORMATS) as image:
+        image.load()  # a truncated file raises here
+        if image.mode == "1":
+            return np.asarray(image.convert("L"))
+        if image.mode in {"L", "F", "I"} or image.mode.startswith("I;16"):
+            return np.asarray(image)
+        pixels = np.asarray(image.convert("RGBA"))
     if pixels[..., 3].min() < 255:
-        raise MapError(f"{path}: a map with transparency ({picture.mode}). Save its grey values alone.")
+        raise MapError(f"{path}: a map with transparency ({image.mode}). Save its grey values alone.")
     if (pixels[..., :3] != pixels[..., :1]).any():
-        raise MapError(f"{path}: a map in colours ({picture.mode}), not in grey. Save one channel, 0 to 255.")
+        raise MapError(f"{path}: a map in colours ({image.mode}), not in grey. Save one channel, 0 to 255.")
     return pixels[..., 0]
 
 

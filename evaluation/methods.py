@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import comb
 from pathlib import Path
 
-from data.layouts import Pair, find_pairs
-from data.pairs import with_coding
-from evaluation.comparison import Comparison, compare, corrected
-from evaluation.map_files import ScorePair, pair_maps
+from evaluation.comparison import Comparison, compare, corrected, enough_permutations
+from evaluation.map_files import ScorePair, check_sizes, pair_maps
+from evaluation.map_names import shown
 from evaluation.metrics import DatasetScores
 from evaluation.scoring import score_maps
 from evaluation.statistics import RESAMPLES, Resampled, resample
 from evaluation.tables.scores import Interval, ScoreTable, score_table
+from evaluation.targets import Target, find_targets
 from utils.errors import UserError
 
 
@@ -21,21 +22,38 @@ class DataSet:
     """A benchmark and every method's maps of it.
 
     Args:
-        pairs: pictures and masks, sorted by name.
-        maps: method -> its maps, in the order of `pairs`.
+        targets: masks, and images where there are any, sorted by name.
+        maps: method -> its maps, in the order of `targets`.
     """
 
     name: str
-    pairs: Sequence[Pair]
+    targets: Sequence[Target]
     maps: Mapping[str, Sequence[ScorePair]]
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that is read."""
+        images = [target.image for target in self.targets if target.image is not None]
+        masks = [target.mask for target in self.targets]
+        return [*masks, *images, *(pair.map_path for pairs in self.maps.values() for pair in pairs)]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the images as text that any file can hold."""
+        return [shown(target.name) for target in self.targets]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there is an image of every mask."""
+        return all(target.image is not None for target in self.targets)
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A data set with every method's scores.
+    """A dataset with every method's scores.
 
     Args:
-        scores: method -> scores, their rows in the order of `data_set.pairs`.
+        scores: method -> scores, their rows in the order of `data_set.targets`.
         intervals: method -> measure -> ends of the 95 % interval; empty if none were asked for.
     """
 
@@ -46,7 +64,7 @@ class Evaluated:
     def table(self) -> ScoreTable:
         """The scores beside Table 1."""
         measured = {method: scores.measures for method, scores in self.scores.items()}
-        return score_table(self.data_set.name, len(self.data_set.pairs), measured, self.intervals)
+        return score_table(self.data_set.name, len(self.data_set.targets), measured, self.intervals)
 
 
 class Problems:
@@ -69,12 +87,23 @@ class Problems:
             raise UserError("\n".join(self._told))
 
 
-def gather(data: Mapping[str, Path], methods: Mapping[str, Path], mask_values: str = "auto") -> list[DataSet]:
-    """Finds the pictures and masks of every benchmark and pairs every method's maps with them.
+def gather(
+    data: Mapping[str, Path],
+    methods: Mapping[str, Path],
+    mask_values: str = "auto",
+    pattern: str | None = None,
+    sizes: bool = True,
+) -> list[DataSet]:
+    """Finds the masks of every benchmark and pairs every method's maps with them.
 
     The maps of a benchmark NAME lie in `DIR/NAME` if there is such a folder, otherwise in `DIR` itself.
 
-    `mask_values` states the foreground of masks, see `data.masks`.
+    Args:
+        data: benchmark -> its folder.
+        methods: method -> folder of its maps.
+        mask_values: values of the foreground of masks, see `data.masks`.
+        pattern: how maps are named, see `evaluation.map_names`.
+        sizes: whether a map of another size than its mask is an error.
 
     Raises:
         UserError: all that does not pair, of all benchmarks and methods.
@@ -83,12 +112,14 @@ def gather(data: Mapping[str, Path], methods: Mapping[str, Path], mask_values: s
     data_sets = []
     for name, root in data.items():
         with problems.collected():
-            pairs = with_coding(find_pairs(root), mask_values)
+            targets = find_targets(root, mask_values)
             maps: dict[str, list[ScorePair]] = {}
             for method, folder in methods.items():
                 with problems.collected():
-                    maps[method] = pair_maps(pairs, folder / name if (folder / name).is_dir() else folder)
-            data_sets.append(DataSet(name, pairs, maps))
+                    maps[method] = pair_maps(targets, folder / name if (folder / name).is_dir() else folder, pattern)
+                    if sizes:
+                        check_sizes(maps[method])
+            data_sets.append(DataSet(name, targets, maps))
     problems.tell()
     return data_sets
 
@@ -96,7 +127,7 @@ def gather(data: Mapping[str, Path], methods: Mapping[str, Path], mask_values: s
 def evaluate(
     data_sets: Sequence[DataSet], workers: int | None = None, resize: bool = False, resamples: int = RESAMPLES
 ) -> tuple[list[Evaluated], list[Comparison]]:
-    """Scores every method on every data set; intervals and paired tests unless `resamples` is 0.
+    """Scores every method on every dataset; intervals and paired tests unless `resamples` is 0.
 
     Raises:
         UserError: all maps that cannot be scored, of all methods.
@@ -104,6 +135,7 @@ def evaluate(
     problems = Problems()
     evaluated: list[Evaluated] = []
     comparisons: list[Comparison] = []
+    permutations = enough_permutations(resamples, sum(comb(len(each.maps), 2) for each in data_sets))
     for data_set in data_sets:
         scores: dict[str, DatasetScores] = {}
         for method, maps in data_set.maps.items():
@@ -111,7 +143,7 @@ def evaluate(
                 scores[method] = score_maps(maps, workers, resize, f"{method} on {data_set.name}")
         if resamples and len(scores) == len(data_set.maps):
             samples = {method: resample(found, resamples) for method, found in scores.items()}
-            comparisons += compare(data_set.name, scores, samples, resamples)
+            comparisons += compare(data_set.name, scores, samples, permutations)
             intervals = {method: _intervals(samples[method], tuple(found.measures)) for method, found in scores.items()}
             evaluated.append(Evaluated(data_set, scores, intervals))
         else:

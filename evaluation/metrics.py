@@ -62,6 +62,15 @@ class DatasetScores:
     image_f: NDArray[np.float32]
     image_e: NDArray[np.float32]
 
+    def subset(self, places: Sequence[int]) -> "DatasetScores":
+        """The scores on some of the images. Its precision and recall are not known and are NaN."""
+        rows = tuple(self.rows[place] for place in places)
+        image_f, image_e = self.image_f[list(places)], self.image_e[list(places)]
+        unknown = np.full(256, np.nan)
+        f, e = (curves.mean(axis=0, dtype=np.float64) for curves in (image_f, image_e))
+        curves = np.stack([unknown, unknown, f, e])
+        return DatasetScores(dataset_measures(rows, curves), Curves(*curves), rows, image_f, image_e)
+
 
 class ScoredMap(NamedTuple):
     """One map's row and its curves, (4, 256): precision, recall, F, E."""

@@ -1,4 +1,4 @@
-"""Saliency map of a picture with ONNX Runtime alone: no PyTorch, nothing of this project.
+"""Saliency map of an image with ONNX Runtime alone: no PyTorch, nothing of this project.
 
 pip install onnxruntime pillow
 python examples/onnx_runtime.py runs/export/lite.onnx photo.jpg map.png
@@ -8,14 +8,25 @@ import sys
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 
-def main(model: str, picture: str, out: str) -> None:
-    """Reads a picture, writes its map at its own size: 8-bit PNG, 255 is salient."""
+def read(path: str) -> NDArray[np.uint8]:
+    """An image as test.py reads it, (H, W, 3): upright, 16 bits scaled to 8, transparency over white."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def main(model: str, path: str, out: str) -> None:
+    """Reads an image, writes its map at its own size: 8-bit PNG, 255 is salient."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    image = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")
-    (saliency,) = session.run(["saliency"], {"image": np.asarray(image)[None]})  # (1, H, W) float32, 0 to 1
+    (saliency,) = session.run(["saliency"], {"image": read(path)[None]})  # (1, H, W) float32, 0 to 1
     Image.fromarray(np.rint(255 * saliency[0]).astype(np.uint8)).save(out)
 
 

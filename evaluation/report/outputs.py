@@ -1,4 +1,4 @@
-"""All files of an evaluation, written below one folder."""
+"""All files of an evaluation, written below one folder, each whole or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,18 @@ from evaluation.score_files import write_csv, write_json
 from evaluation.tables.latex import latex
 from evaluation.tables.scores import comma_separated, markdown
 from utils.files import replace_bytes, replace_text
+
+FILES = ("index.html", "tables.md", "tables.tex", "tables.csv", "comparisons.csv", "strata.md")
+FOLDERS = ("scores", "curves", "sheets", "strata")
+"""What an evaluation writes below its folder."""
+
+
+def remove_remains(out: Path) -> None:
+    """Removes the unfinished files that a killed run left. Call it while the lock of the folder is held."""
+    for folder in (out, *(out / name for name in FOLDERS)):
+        pattern = "**/.*.part*" if folder != out else ".*.part*"
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def write_all(
@@ -59,6 +71,6 @@ def write_figures(evaluated: Sequence[Evaluated], images: int, rank_by: str, out
         replace_bytes(out / "curves" / f"{name}.pdf", rendered(curves, "pdf", transparent=True))
         replace_bytes(out / "curves" / f"{name}.svg", rendered(curves, "svg", transparent=True))
         selection = select(each, images, rank_by)
-        for kind, places in selection.kinds.items() if images else ():
+        for kind, places in selection.kinds.items() if images and each.data_set.has_images else ():
             sheet = draw_sheet(each, places, selection.rule(kind), rank_by)
             replace_bytes(out / "sheets" / f"{name}-{kind}.pdf", rendered(sheet, "pdf", transparent=True))

@@ -1,10 +1,10 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const layers = ["picture", "mask", "map", "overlay", "errors"];
+const layers = ["image", "mask", "map", "overlay", "errors"];
 const legends = {
-  picture: "photograph", mask: "mask", map: "map of",
-  overlay: "photograph, lit by the map of",
+  image: "image", mask: "mask", map: "map of",
+  overlay: "image, lit by the map of",
   errors: "missed (blue) and wrongly found (orange) by",
 };
 const state = { set: 0, kind: "", place: 0, method: 0, layer: "overlay" };
@@ -50,7 +50,7 @@ byId("measure")?.addEventListener("change", (event) => {
 
 // Viewer.
 const set = () => data.dataSets[state.set];
-const shown = () => set().pictures.filter((picture) => !state.kind || picture.kinds.includes(state.kind));
+const shown = () => set().images.filter((image) => !state.kind || image.kinds.includes(state.kind));
 const printed = (value) => value.toFixed(3).replace(/^0/, "");
 
 function options(select, entries, chosen) {
@@ -100,42 +100,42 @@ function wrong(out, i, map, mask) {
 }
 
 let drawing = 0;
-async function draw(picture) {
+async function draw(image) {
   const turn = ++drawing;
-  const uris = [picture.photograph, picture.mask, picture.maps[state.method]];
-  const [photograph, mask, map] = (await Promise.all(uris.map(loaded))).map(pixels);
+  const uris = [image.image, image.mask, image.maps[state.method]];
+  const [plain, mask, map] = (await Promise.all(uris.map(loaded))).map(pixels);
   if (turn !== drawing) return;
-  const out = { picture: photograph, mask, map, overlay: photograph, errors: photograph }[state.layer];
+  const out = { image: plain, mask, map, overlay: plain, errors: plain }[state.layer];
   if (state.layer === "overlay") for (let i = 0; i < out.data.length; i += 4) lit(out.data, i, map.data);
   if (state.layer === "errors") for (let i = 0; i < out.data.length; i += 4) wrong(out.data, i, map.data, mask.data);
   const canvas = byId("canvas");
   Object.assign(canvas, { width: out.width, height: out.height });
   canvas.getContext("2d").putImageData(out, 0, 0);
-  canvas.dataset.drawn = [set().name, picture.name, set().methods[state.method], state.layer].join(" / ");
+  canvas.dataset.drawn = [set().name, image.name, set().methods[state.method], state.layer].join(" / ");
 }
 
-function table(picture) {
+function table(image) {
   const cell = (tag, text, best) => Object.assign(document.createElement(tag), { textContent: text, className: best ? "best" : "" });
   const line = (...cells) => { const row = document.createElement("tr"); row.append(...cells); return row; };
   const head = document.createElement("thead");
   const body = document.createElement("tbody");
   head.append(line(cell("th", ""), ...set().methods.map((name) => cell("th", name))));
   data.keys.forEach((key, column) => {
-    const values = picture.scores.map((scores) => scores[column]);
-    const best = key === "mae" ? Math.min(...values) : Math.max(...values);
+    const values = image.scores.map((scores) => scores[column]);
+    const best = data.lower.includes(key) ? Math.min(...values) : Math.max(...values);
     const cells = values.map((value) => cell("td", printed(value), values.length > 1 && value === best));
     body.append(line(cell("th", data.labels[key]), ...cells));
   });
   byId("scores").replaceChildren(head, body);
 }
 
-function strip(picture) {
-  const entries = [["photograph", picture.photograph, "picture"], ["mask", picture.mask, "mask"],
-    ...set().methods.map((name, index) => [name, picture.maps[index], "map", index])];
+function strip(image) {
+  const entries = [["image", image.image, "image"], ["mask", image.mask, "mask"],
+    ...set().methods.map((name, index) => [name, image.maps[index], "map", index])];
   byId("strip").replaceChildren(...entries.map(([name, uri, layer, method]) => {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.append(Object.assign(new Image(), { src: uri, alt: "" }), name);
-    const current = method === undefined ? state.layer === layer : state.method === method && !["picture", "mask"].includes(state.layer);
+    const current = method === undefined ? state.layer === layer : state.method === method && !["image", "mask"].includes(state.layer);
     button.setAttribute("aria-pressed", current);
     button.addEventListener("click", () => go({ layer, ...(method === undefined ? {} : { method }) }));
     return button;
@@ -143,20 +143,20 @@ function strip(picture) {
 }
 
 function show() {
-  const pictures = shown();
-  const picture = pictures[state.place];
-  const kinds = Object.entries(data.kinds).filter(([kind]) => set().pictures.some((each) => each.kinds.includes(kind)));
+  const images = shown();
+  const image = images[state.place];
+  const kinds = Object.entries(data.kinds).filter(([kind]) => set().images.some((each) => each.kinds.includes(kind)));
   options(byId("set"), data.dataSets.map((each, index) => [index, each.name]), state.set);
   options(byId("kind"), [["", "all"], ...kinds], state.kind);
-  options(byId("picture"), pictures.map((each, index) => [index, `${each.name} (${each.kinds.join(", ")})`]), state.place);
+  options(byId("image"), images.map((each, index) => [index, `${each.name} (${each.kinds.join(", ")})`]), state.place);
   radios(byId("layer"), layers, layers.indexOf(state.layer), (index) => go({ layer: layers[index] }));
   radios(byId("method"), set().methods, state.method, (index) => go({ method: index }));
-  const whose = ["picture", "mask"].includes(state.layer) ? "" : ` ${set().methods[state.method]}`;
-  byId("caption").textContent = `${picture.name}: ${legends[state.layer]}${whose}`;
+  const whose = ["image", "mask"].includes(state.layer) ? "" : ` ${set().methods[state.method]}`;
+  byId("caption").textContent = `${image.name}: ${legends[state.layer]}${whose}`;
   byId("canvas").setAttribute("aria-label", byId("caption").textContent);
-  table(picture);
-  strip(picture);
-  draw(picture);
+  table(image);
+  strip(image);
+  draw(image);
 }
 
 // Changes the state, keeps it in range, keeps the keyboard's place, and shows.
@@ -177,7 +177,7 @@ function go(change) {
 
 byId("set").addEventListener("change", (event) => go({ set: Number(event.target.value), place: 0 }));
 byId("kind").addEventListener("change", (event) => go({ kind: event.target.value, place: 0 }));
-byId("picture").addEventListener("change", (event) => go({ place: Number(event.target.value) }));
+byId("image").addEventListener("change", (event) => go({ place: Number(event.target.value) }));
 byId("previous").addEventListener("click", () => go({ place: state.place - 1 }));
 byId("next").addEventListener("click", () => go({ place: state.place + 1 }));
 byId("view").addEventListener("keydown", (event) => {
@@ -190,8 +190,8 @@ byId("view").addEventListener("keydown", (event) => {
   go(change);
 });
 
-if (data.dataSets.some((each) => each.pictures.length)) {
-  state.set = data.dataSets.findIndex((each) => each.pictures.length);
+if (data.dataSets.some((each) => each.images.length)) {
+  state.set = data.dataSets.findIndex((each) => each.images.length);
   show();
 } else {
   byId("view").hidden = true;

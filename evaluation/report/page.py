@@ -1,7 +1,7 @@
-"""One HTML page with everything: sortable scores, curves, comparisons, and a viewer of pictures.
+"""One HTML page with everything: sortable scores, curves, comparisons, and a viewer of images.
 
-The page is a single file and asks nothing of a network: style, script, figures and pictures are inside it, and its
-content policy forbids the browser to load anything else. So that it stays a file one can send, pictures are shrunk and
+The page is a single file and asks nothing of a network: style, script, figures and images are inside it, and its
+content policy forbids the browser to load anything else. So that it stays a file one can send, images are shrunk and
 only the selected ones are in it, as many as fit `BUDGET`; the page says how many.
 """
 
@@ -31,14 +31,14 @@ from evaluation.table1 import benchmark_of
 from evaluation.tables.scores import short, source_note
 from utils.files import replace_text
 
-BUDGET = 10_000_000  # characters of pictures; with curves and tables the page stays well below 15 MB
+BUDGET = 10_000_000  # characters of images; with curves and tables the page stays well below 15 MB
 VIEWER_SIDE = 480  # pixels of the longer side
 _TEMPLATE, _SCRIPT = (Path(__file__).with_name(name) for name in ("page.html.j2", "page.js"))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A picture of the page: its data set, its place there, and why it was chosen (names of `KINDS`)."""
+    """A image of the page: its dataset, its place there, and why it was chosen (names of `KINDS`)."""
 
     data_set: int
     place: int
@@ -48,7 +48,7 @@ class Choice:
 def write_page(
     evaluated: Sequence[Evaluated],
     comparisons: Sequence[Comparison],
-    pictures: int,
+    images: int,
     path: Path,
     *,
     rank_by: str = RANKED_BY,
@@ -57,11 +57,11 @@ def write_page(
     """Writes the page.
 
     Args:
-        pictures: of each kind and data set, if the budget allows.
+        images: of each kind and dataset, if the budget allows.
         rank_by: measure that ranks them.
-        budget: characters that the pictures may take.
+        budget: characters that the images may take.
     """
-    chosen = choose(evaluated, pictures, rank_by)
+    chosen = choose(evaluated, images, rank_by)
     shown = list(_within(budget, _encoded(evaluated, chosen)))
     keys = evaluated[0].table().keys
     values = {
@@ -79,10 +79,11 @@ def write_page(
             BOUNDARY_NOTE,
         ],
         "methods": list(dict.fromkeys(method for each in evaluated for method in each.scores)),
-        "total": sum(len(each.data_set.pairs) for each in evaluated),
+        "total": sum(len(each.data_set.targets) for each in evaluated),
         "viewer": {
             "dataSets": _viewer(evaluated, shown),
             "keys": keys,
+            "lower": [key for key in keys if lower_is_better(key)],
             "labels": {key: typeset(label(key)) for key in keys},
             "kinds": KINDS,
         },
@@ -95,10 +96,12 @@ def write_page(
 
 
 def choose(evaluated: Sequence[Evaluated], count: int, rank_by: str = RANKED_BY) -> list[Choice]:
-    """The pictures for the page, each once; the most telling of every data set and kind first."""
+    """The images for the page, each once; the most telling of every dataset and kind first."""
     ranked = []
     kinds: dict[tuple[int, int], list[str]] = {}
     for number, each in enumerate(evaluated):
+        if not each.data_set.has_images:
+            continue
         for kind, places in select(each, count, rank_by).kinds.items():
             ranked.append([(number, place) for place in places])
             for place in places:
@@ -113,7 +116,7 @@ def typeset(label: str) -> str:
 
 
 def _section(number: int, each: Evaluated) -> dict[str, Any]:
-    """What the template needs of one data set."""
+    """What the template needs of one dataset."""
     table = each.table()
     figure = draw_curves("", {method: scores.curves for method, scores in each.scores.items()})
     label = "Precision-recall curves, and F and E over the threshold, of every method"
@@ -121,20 +124,19 @@ def _section(number: int, each: Evaluated) -> dict[str, Any]:
 
 
 def _encoded(evaluated: Sequence[Evaluated], chosen: Sequence[Choice]) -> Iterator[tuple[Choice, dict[str, Any]]]:
-    for choice in tqdm(chosen, "pictures of the page", unit="image", disable=None):
+    for choice in tqdm(chosen, "images of the page", unit="image", disable=None):
         each = evaluated[choice.data_set]
-        pictures = tiles(each, choice.place, VIEWER_SIDE)
+        images = tiles(each, choice.place, VIEWER_SIDE)
         rows = [scores.rows[choice.place] for scores in each.scores.values()]
         yield (
             choice,
             {
-                "name": each.data_set.pairs[choice.place].name,
+                "name": each.data_set.names[choice.place],
                 "kinds": choice.kinds,
-                "photograph": _data_uri(pictures["photograph"], ".jpg", cv2.IMWRITE_JPEG_QUALITY, 80),
-                "mask": _data_uri(pictures["mask"], ".webp", cv2.IMWRITE_WEBP_QUALITY, 80),
+                "image": _data_uri(images["image"], ".jpg", cv2.IMWRITE_JPEG_QUALITY, 80),
+                "mask": _data_uri(images["mask"], ".webp", cv2.IMWRITE_WEBP_QUALITY, 80),
                 "maps": [
-                    _data_uri(pictures[f"map {method}"], ".webp", cv2.IMWRITE_WEBP_QUALITY, 80)
-                    for method in each.scores
+                    _data_uri(images[f"map {method}"], ".webp", cv2.IMWRITE_WEBP_QUALITY, 80) for method in each.scores
                 ],
                 "scores": [list(row.measures.values()) for row in rows],
             },
@@ -142,29 +144,31 @@ def _encoded(evaluated: Sequence[Evaluated], chosen: Sequence[Choice]) -> Iterat
 
 
 def _within(budget: int, encoded: Iterator[tuple[Choice, dict[str, Any]]]) -> Iterator[tuple[Choice, dict[str, Any]]]:
-    """The first pictures, as long as they fit."""
-    for choice, picture in encoded:
-        budget -= sum(map(len, [picture["photograph"], picture["mask"], *picture["maps"]]))
+    """The first images, as long as they fit."""
+    for choice, image in encoded:
+        budget -= sum(map(len, [image["image"], image["mask"], *image["maps"]]))
         if budget < 0:
             return
-        yield choice, picture
+        yield choice, image
 
 
 def _viewer(evaluated: Sequence[Evaluated], shown: Sequence[tuple[Choice, dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [
+    """What the viewer shows: the datasets of which any image is shown."""
+    found = [
         {
             "name": each.data_set.name,
             "methods": list(each.scores),
-            "pictures": [picture for choice, picture in shown if choice.data_set == number],
+            "images": [image for choice, image in shown if choice.data_set == number],
         }
         for number, each in enumerate(evaluated)
     ]
+    return [each for each in found if each["images"]]
 
 
-def _data_uri(picture: NDArray[np.uint8], suffix: str, option: int, quality: int) -> str:
-    """`data:image/...;base64,...` of an RGB or grey picture."""
-    if picture.ndim == 3:
-        picture = picture[..., ::-1]  # OpenCV writes BGR
-    _, encoded = cv2.imencode(suffix, picture, [option, quality])
+def _data_uri(image: NDArray[np.uint8], suffix: str, option: int, quality: int) -> str:
+    """`data:image/...;base64,...` of an RGB or grey image."""
+    if image.ndim == 3:
+        image = image[..., ::-1]  # OpenCV writes BGR
+    _, encoded = cv2.imencode(suffix, image, [option, quality])
     kind = {".jpg": "jpeg", ".webp": "webp"}[suffix]
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -1,4 +1,4 @@
-"""Which pictures are worth looking at: the best, the median and the worst, and where methods disagree most."""
+"""Which images are worth looking at: the best, the median and the worst, and where methods disagree most."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Selection:
-    """Places (in the data set's order) of the pictures of each kind, the most telling first.
+    """Places (in the dataset's order) of the images of each kind, the most telling first.
 
     Args:
         kinds: a key of `KINDS` -> places; no disagreement where there is one method only.
@@ -33,19 +33,19 @@ class Selection:
     key: str
 
     def rule(self, kind: str) -> str:
-        """How the pictures of a kind were chosen, for a caption."""
+        """How the images of a kind were chosen, for a caption."""
         if kind == "disagreement":
             return f"largest difference between two methods in {label(self.key)}"
         return f"{kind} by {label(self.key)}, mean of the methods"
 
 
 def select(evaluated: Evaluated, count: int, key: str = RANKED_BY) -> Selection:
-    """Chooses `count` pictures of each kind, or all there are.
+    """Chooses `count` images of each kind, or all there are.
 
     Args:
-        key: measure of a single map (a name of `evaluation.metrics.Measures`) that ranks the pictures.
+        key: measure of a single map (a name of `evaluation.metrics.Measures`) that ranks the images.
     """
-    scores = picture_scores(evaluated, key)  # (M, N)
+    scores = image_scores(evaluated, key)  # (M, N)
     mean, gap = scores.mean(axis=0), np.ptp(scores, axis=0)
     order = np.argsort(mean if lower_is_better(key) else -mean, kind="stable")  # best first
     middle = max(0, (len(order) - count) // 2)
@@ -55,6 +55,6 @@ def select(evaluated: Evaluated, count: int, key: str = RANKED_BY) -> Selection:
     return Selection({kind: tuple(map(int, places)) for kind, places in chosen.items()}, key)
 
 
-def picture_scores(evaluated: Evaluated, key: str) -> Array:
-    """(M, N): a measure of every method's map of every picture."""
+def image_scores(evaluated: Evaluated, key: str) -> Array:
+    """(M, N): a measure of every method's map of every image."""
     return np.array([[row.measures[key] for row in scores.rows] for scores in evaluated.scores.values()])

@@ -2,11 +2,21 @@
 
 import csv
 import io
+import math
 from dataclasses import replace
 
 import pytest
 
-from evaluation.comparison import Comparison, compare, comparison_csv, comparison_markdown, corrected, signed, small
+from evaluation.comparison import (
+    Comparison,
+    compare,
+    comparison_csv,
+    comparison_markdown,
+    corrected,
+    enough_permutations,
+    signed,
+    small,
+)
 from evaluation.measures import KEYS
 from evaluation.scoring import score_maps
 from evaluation.statistics import resample
@@ -56,3 +66,14 @@ def test_markdown_marks_what_is_sure():
 def test_numbers_as_printed():
     assert (signed(0.0124), signed(-0.5), signed(0), signed(1)) == ("+.012", "-.500", "+.000", "+1.000")
     assert (small(0.37), small(0.0041), small(1)) == (".37", ".0041", "1.00")
+    assert (small(1 / 10_001), small(1e-9), small(1e-4)) == ("< 0.0001", "< 0.0001", ".0001")
+
+
+@pytest.mark.parametrize(("methods", "datasets"), [(2, 1), (15, 5), (30, 10)])
+def test_the_smallest_p_stays_significant_after_the_correction(methods, datasets):
+    comparisons = math.comb(methods, 2) * datasets
+    permutations = enough_permutations(10_000, comparisons)
+    least = [replace(ONE, p=1 / (permutations + 1), first=f"{i}") for i in range(comparisons)]
+    assert max(c.adjusted for c in corrected(least)) < 0.05
+    assert enough_permutations(10_000, 1) == 10_000
+    assert enough_permutations(0, comparisons) == 0

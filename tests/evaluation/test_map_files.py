@@ -75,7 +75,7 @@ def test_refusals_name_the_file_and_the_cure(tmp_path):
         tmp_path / "integers.npy": "int64 values from 0 to 255 are no map. Save 8 bits",
         tmp_path / "batch.npy": r"shape \(height, width\), not \(2, 4, 4\)",
         tmp_path / "nothing.npy": r"not \(0, 4\)",
-        tmp_path / "objects.npy": "cannot be read as a map",
+        tmp_path / "objects.npy": "object values are no map",
     }
     for path, words in refused.items():
         with pytest.raises(MapError, match=words) as told:

@@ -17,7 +17,7 @@ def test_maps_lie_in_a_folder_of_the_benchmarks_name_or_in_the_methods(bench, tm
     assert [each.maps["ours"][0].map_path.parent.name for each in both] == ["A", "B"]
     one = gather({"A": bench / "data"}, {"flat": bench / "good"})
     assert one[0].maps["flat"][0].map_path.parent == bench / "good"
-    assert [pair.name for pair in one[0].pairs] == [pair.name for pair in find_pairs(bench / "data")]
+    assert one[0].names == [pair.name for pair in find_pairs(bench / "data")]
 
 
 def test_all_problems_of_all_methods_are_told_at_once(bench, tmp_path):

@@ -52,37 +52,37 @@ def test_names_cannot_break_out(bench, tmp_path):
     assert data_of(tmp_path / "index.html")["dataSets"][0]["methods"] == [name]
 
 
-def test_every_chosen_picture_is_there_once_with_its_kinds(page, evaluated):
+def test_every_chosen_image_is_there_once_with_its_kinds(page, evaluated):
     chosen = choose(evaluated[0], 2)
     places = [(choice.data_set, choice.place) for choice in chosen]
     assert len(set(places)) == len(places)
     assert {kind for choice in chosen for kind in choice.kinds} == {"best", "median", "worst", "disagreement"}
     for number, found in enumerate(data_of(page)["dataSets"]):
-        pairs = evaluated[0][number].data_set.pairs
+        pairs = evaluated[0][number].data_set.targets
         expected = {pairs[choice.place].name: list(choice.kinds) for choice in chosen if choice.data_set == number}
-        assert {picture["name"]: picture["kinds"] for picture in found["pictures"]} == expected
+        assert {image["name"]: image["kinds"] for image in found["images"]} == expected
 
 
-def test_pictures_are_those_of_the_data_set(page, evaluated):
-    picture = data_of(page)["dataSets"][0]["pictures"][0]
+def test_images_are_those_of_the_data_set(page, evaluated):
+    image = data_of(page)["dataSets"][0]["images"][0]
     each = evaluated[0][0]
-    place = [pair.name for pair in each.data_set.pairs].index(picture["name"])
-    mask = cv2.imread(str(each.data_set.pairs[place].mask), 0)
-    kind, encoded = picture["mask"].split(";base64,")
+    place = [pair.name for pair in each.data_set.targets].index(image["name"])
+    mask = cv2.imread(str(each.data_set.targets[place].mask), 0)
+    kind, encoded = image["mask"].split(";base64,")
     assert kind == "data:image/webp"
     found = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), 0)
     assert np.abs(found.astype(int) - mask).mean() < 6
-    assert picture["scores"][1][0] == each.scores["poor"].rows[place].measures["mae"]
+    assert image["scores"][1][0] == each.scores["poor"].rows[place].measures["mae"]
 
 
-def test_the_budget_limits_the_pictures_and_the_page_says_so(evaluated, tmp_path):
+def test_the_budget_limits_the_images_and_the_page_says_so(evaluated, tmp_path):
     write_page(*evaluated, 4, tmp_path / "all.html")
     whole = data_of(tmp_path / "all.html")
-    sizes = [sum(map(len, [p["photograph"], p["mask"], *p["maps"]])) for d in whole["dataSets"] for p in d["pictures"]]
+    sizes = [sum(map(len, [p["image"], p["mask"], *p["maps"]])) for d in whole["dataSets"] for p in d["images"]]
     budget = sum(sizes) // 2
     write_page(*evaluated, 4, tmp_path / "half.html", budget=budget)
     half = data_of(tmp_path / "half.html")
-    counts = [[len(d["pictures"]) for d in data["dataSets"]] for data in (whole, half)]
+    counts = [[len(d["images"]) for d in data["dataSets"]] for data in (whole, half)]
     assert 0 < sum(counts[1]) < sum(counts[0])
     assert abs(counts[1][0] - counts[1][1]) <= 4  # data sets take turns
     assert f"{sum(counts[0]) - sum(counts[1])} more were left out" in (tmp_path / "half.html").read_text()
@@ -100,7 +100,7 @@ def window(page, tmp_path_factory):
 
 @pytest.fixture
 def view(window, page):
-    """The freshly loaded page, its first picture drawn."""
+    """The freshly loaded page, its first image drawn."""
     window.open(page)
     window.wait_for("return document.getElementById('canvas').dataset.drawn")
     yield window
@@ -108,7 +108,7 @@ def view(window, page):
 
 
 def drawn(view, words):
-    """Waits until the viewer shows a picture whose description ends so."""
+    """Waits until the viewer shows a image whose description ends so."""
     return view.wait_for(
         f"const d = document.getElementById('canvas').dataset.drawn; return d.endsWith({json.dumps(words)}) && d"
     )
@@ -142,7 +142,7 @@ def test_headings_sort_from_the_keyboard(view):
     assert names == sorted(names, key=str.casefold)
 
 
-def test_keys_change_picture_method_and_view(view):
+def test_keys_change_image_method_and_view(view):
     view.run("document.getElementById('canvas').focus()")
     drawn(view, "good / overlay")
     first = view.run("return document.getElementById('canvas').dataset.drawn").split(" / ")[1]
@@ -152,7 +152,7 @@ def test_keys_change_picture_method_and_view(view):
     drawn(view, f"{first} / good / overlay")
     view.press("down")
     drawn(view, f"{first} / poor / overlay")
-    for key, layer in zip("12345", ("picture", "mask", "map", "overlay", "errors"), strict=True):
+    for key, layer in zip("12345", ("image", "mask", "map", "overlay", "errors"), strict=True):
         view.press(key)
         drawn(view, f"{first} / poor / {layer}")
     assert view.run("return document.activeElement.id") == "canvas"
@@ -172,20 +172,20 @@ def pixels(view):
 def test_views_show_what_they_say(view, evaluated):
     each = evaluated[0][0]
     name = view.run("return document.getElementById('canvas').dataset.drawn").split(" / ")[1]
-    place = [pair.name for pair in each.data_set.pairs].index(name)
-    mask = cv2.imread(str(each.data_set.pairs[place].mask), 0)
+    place = [pair.name for pair in each.data_set.targets].index(name)
+    mask = cv2.imread(str(each.data_set.targets[place].mask), 0)
     view.run("document.getElementById('canvas').focus()")
     shown = {}
-    for key, layer in zip("12345", ("picture", "mask", "map", "overlay", "errors"), strict=True):
+    for key, layer in zip("12345", ("image", "mask", "map", "overlay", "errors"), strict=True):
         view.press(key)
         drawn(view, f"good / {layer}")
         shown[layer] = pixels(view).astype(float)
-    photograph = cv2.imread(str(each.data_set.pairs[place].image))[..., ::-1]
-    assert np.abs(shown["picture"] - photograph).mean() < 8
+    image = cv2.imread(str(each.data_set.targets[place].image))[..., ::-1]
+    assert np.abs(shown["image"] - image).mean() < 8
     assert np.abs(shown["mask"][..., 0] - mask).mean() < 8
     share = shown["map"][..., :1] / 255
-    dimmed = 0.35 * (shown["picture"] @ [0.299, 0.587, 0.114])[..., None]
-    np.testing.assert_allclose(shown["overlay"], share * shown["picture"] + (1 - share) * dimmed, atol=2)
+    dimmed = 0.35 * (shown["image"] @ [0.299, 0.587, 0.114])[..., None]
+    np.testing.assert_allclose(shown["overlay"], share * shown["image"] + (1 - share) * dimmed, atol=2)
     wrong = (shown["map"][..., :1] - shown["mask"][..., :1]) / 255
     colour = np.where(wrong > 0, [230, 159, 0], [0, 114, 178])
     grey = dimmed / 0.35
@@ -196,7 +196,7 @@ def test_choosing_a_data_set_a_kind_and_a_map(view):
     view.run("const s = document.getElementById('set'); s.value = 1; s.dispatchEvent(new Event('change'))")
     view.wait_for("return document.getElementById('canvas').dataset.drawn.startsWith('mine')")
     view.run("const s = document.getElementById('kind'); s.value = 'worst'; s.dispatchEvent(new Event('change'))")
-    options = view.run("return [...document.getElementById('picture').options].map(o => o.text)")
+    options = view.run("return [...document.getElementById('image').options].map(o => o.text)")
     assert len(options) == 2 and all("worst" in option for option in options)
     view.run("document.querySelectorAll('#strip button')[3].click()")
     drawn(view, "poor / map")

@@ -1,4 +1,4 @@
-"""Which pictures are chosen, and the sheets that show them."""
+"""Which images are chosen, and the sheets that show them."""
 
 from types import SimpleNamespace
 
@@ -11,13 +11,13 @@ from evaluation.measures import KEYS
 from evaluation.methods import Evaluated, evaluate, gather
 from evaluation.metrics import PairScores
 from evaluation.report.figures import rendered
-from evaluation.report.selection import picture_scores, select
+from evaluation.report.selection import image_scores, select
 from evaluation.report.sheets import draw_sheet, shrink, tiles
 from tests.scored import write_bench
 
 
 def scored(**methods):
-    """Only what a selection looks at: every measure of picture i is the given value."""
+    """Only what a selection looks at: every measure of image i is the given value."""
     known = {
         name: SimpleNamespace(rows=[PairScores(f"{i}", dict.fromkeys(KEYS, v), 255) for i, v in enumerate(vs)])
         for name, vs in methods.items()
@@ -49,8 +49,8 @@ def test_more_than_there_are():
     assert all(sorted(places) == [0, 1] for places in found.kinds.values())
 
 
-def test_scores_of_pictures():
-    np.testing.assert_array_equal(picture_scores(scored(a=[0.1, 0.2], b=[0.3, 0.4]), "sm"), [[0.1, 0.2], [0.3, 0.4]])
+def test_scores_of_images():
+    np.testing.assert_array_equal(image_scores(scored(a=[0.1, 0.2], b=[0.3, 0.4]), "sm"), [[0.1, 0.2], [0.3, 0.4]])
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +59,15 @@ def evaluated(tmp_path_factory):
     for folder in ("data/masks", "good", "poor"):
         path = min((root / folder).iterdir())
         write_png(path, cv2.resize(cv2.imread(str(path), 0), (400, 150)))
-    photograph = min((root / "data/images").iterdir())
-    cv2.imwrite(str(photograph), cv2.resize(read_image(photograph), (400, 150)))
+    image = min((root / "data/images").iterdir())
+    cv2.imwrite(str(image), cv2.resize(read_image(image), (400, 150)))
     data_sets = gather({"A": root / "data"}, {"good": root / "good", "poor": root / "poor"})
     return evaluate(data_sets, workers=1, resamples=0)[0][0]
 
 
 def test_tiles_are_of_one_size(evaluated):
     found = tiles(evaluated, 0, 100)
-    assert list(found) == ["photograph", "mask", "map good", "map poor"]
+    assert list(found) == ["image", "mask", "map good", "map poor"]
     assert {tile.shape[:2] for tile in found.values()} == {(38, 100)}
     assert tiles(evaluated, 1, 100)["mask"].shape == (64, 64)  # never enlarged
 
@@ -80,8 +80,8 @@ def test_shrink():
 def test_sheet_is_a_grid_with_scores_below(evaluated):
     sheet = draw_sheet(evaluated, [0, 2], "worst by S", "sm")
     grid = np.array(sheet.axes).reshape(2, 4)
-    assert [axes.get_title() for axes in grid[0]] == ["photograph", "mask", "good", "poor"]
-    assert grid[1, 0].get_xlabel() == evaluated.data_set.pairs[2].name
+    assert [axes.get_title() for axes in grid[0]] == ["image", "mask", "good", "poor"]
+    assert grid[1, 0].get_xlabel() == evaluated.data_set.names[2]
     value = evaluated.scores["poor"].rows[2].measures["sm"]
     assert grid[1, 3].get_xlabel() == "S " + f"{value:.3f}"[1:]
     assert sheet.get_suptitle() == "A: worst by S"
