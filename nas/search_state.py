@@ -19,6 +19,7 @@ from nas.watch import EpochRecord
 from net.architect import Architect, only
 from net.cost import ExpectedCost, edge_sides, multiply_accumulates
 from net.cpu_kernels import accelerate
+from net.encoder import check_sizes
 from net.losses import saliency_loss
 from net.mixture import check_space
 from net.supernet import SuperNet, build_supernet
@@ -171,6 +172,7 @@ def set_up(config: SearchConfig, processes: Processes) -> Search:
         check_warmup(config, processes)
         with in_group("space"):
             check_space(config.space.operations, config.space.channels, config.space.partial)
+        check_sizes(config.space.encoder, [config.data.size])
         settings = to_plain(config)
         search_format = Format(FORMAT, LAYOUT, FREE, {}, lambda state, path: upgrade(settings, state, path))
         session = Session(config, search_format, processes)
