@@ -36,7 +36,7 @@ from net.settings import NetworkConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.inference_report import SPEEDUPS, figures, table, write_report
+from benchmarks.inference_report import figures, table, write_report
 from benchmarks.memory import peak_of
 from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
 from benchmarks.rounds import alternate
@@ -156,8 +156,7 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     images = [task.image for task in folder_set(options.images).tasks]
     # Few batches would measure how a run begins and ends, which is not worth its time but in the quick run.
     count = options.count or (128 if name in shipped() else 40 if options.quick else 16)
-    wanted = [v for v in VARIANTS if not options.quick or v in SPEEDUPS.values()]
-    variants = list(filter(None, (build(loaded, engine, precision, images, count) for engine, precision in wanted)))
+    variants = list(filter(None, (build(loaded, engine, precision, images, count) for engine, precision in VARIANTS)))
     tasks = [Task(f"{i:05d}", images[i % len(images)]) for i in range(count)]
     names = QUICK_WAYS if options.quick else WAYS
     with tempfile.TemporaryDirectory() as folder, get_context("spawn").Pool(1) as elsewhere:

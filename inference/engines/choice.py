@@ -137,9 +137,14 @@ class Wanted:
         if installed("openvino"):
             there = precisions()
             usual = ("fp32", "bf16", *(["int8"] if quantises else []), *(["fp16"] if self.precision == "fp16" else []))
-            tried += [("openvino", name) for name in get_args(EnginePrecision) if name in usual and name in there]
+            names: list[EnginePrecision] = [
+                name for name in get_args(EnginePrecision) if name in usual and name in there
+            ]
+            tried += [("openvino", name) for name in names]
         if installed("onnxruntime"):
-            tried += [("onnxruntime", "fp32"), *([("onnxruntime", "int8")] if quantises else [])]
+            tried.append(("onnxruntime", "fp32"))
+            if quantises:
+                tried.append(("onnxruntime", "int8"))
         return [one for one in tried if self.precision in ("auto", one[1])]
 
     def key(self, *more: object) -> str:
@@ -200,7 +205,9 @@ def _remembered(wanted: Wanted) -> Engine:
 
 def _rebuilt(wanted: Wanted, found: dict[str, Any]) -> Engine | None:
     """The engine of a record; None if the record is not one, or its engine cannot be built any more."""
-    name, precision, reason = (found.get(key) for key in ("engine", "precision", "reason"))
+    name: Any = found.get("engine")
+    precision: Any = found.get("precision")
+    reason = found.get("reason")
     if name not in get_args(EngineName) or precision not in get_args(EnginePrecision) or not isinstance(reason, str):
         return None
     try:

@@ -57,13 +57,17 @@ class Look:
 def decode(frame: av.VideoFrame) -> tuple[Pixels, Pixels | None]:
     """A frame as upright RGB (H, W, 3), and its alpha (H, W) or None."""
     alpha = any(component.is_alpha for component in frame.format.components)
-    pixels = frame.reformat(
-        format="rgba" if alpha else "rgb24",
-        src_colorspace=_swscale_matrix(int(frame.colorspace)),
-        src_color_range=ColorRange.JPEG if _is_full(frame) else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=_EXACT,
-    ).to_ndarray()
+    pixels = (
+        frame.reformat(
+            format="rgba" if alpha else "rgb24",
+            src_colorspace=_swscale_matrix(int(frame.colorspace)),
+            src_color_range=ColorRange.JPEG if _is_full(frame) else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_EXACT,
+        )
+        .to_ndarray()
+        .astype(np.uint8, copy=False)
+    )
     pixels = _upright(pixels, *_turn(frame))
     return (np.ascontiguousarray(pixels[..., :3]), pixels[..., 3].copy()) if alpha else (pixels, None)
 
@@ -99,7 +103,7 @@ def _swscale_matrix(matrix: int) -> int:
 
 def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """The display matrix as steps: swap rows and columns, then mirror left to right, then top to bottom."""
-    side = frame.side_data.get(Type.DISPLAYMATRIX)
+    side = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if side is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(side), np.int32)[:9].tolist()

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from inference.compositing import cut_out, overlay
 from inference.pipeline import Stages, in_background, run
-from inference.predictor import Predictor
+from inference.predictor import Predictor, Prepared
 from inference.saliency import Saliency, restore, to_8bit
 from inference.video.colour import Pixels
 from inference.video.errors import VideoError
@@ -99,7 +98,7 @@ def _open(clip: Clip, targets: Sequence[Target], stack: ExitStack) -> list[Video
 
 
 class _Loaded(NamedTuple):
-    prepared: Tensor
+    prepared: Prepared
     opaque: Pixels  # (H, W, 3), laid over white where the frame is transparent
     frame: Frame
 

@@ -6,7 +6,10 @@ from itertools import chain
 from typing import Any
 
 import av
-from av.error import FFmpegError
+from av.error import BlockingIOError as NothingYet
+from av.error import EOFError as TheEnd
+from av.error import FFmpegError, InvalidDataError
+from av.filter import Graph
 
 from inference.video.clock import Clock
 from inference.video.errors import VideoError, reason
@@ -51,7 +54,7 @@ class Sound:
                 return
             supported = av.Codec("aac", "w").audio_rates or ()
             rate = first.sample_rate if first.sample_rate in supported else _RATE
-            layout = _LAYOUTS.get(first.layout.name, first.layout.name)
+            layout = _LAYOUTS.get(str(first.layout.name), str(first.layout.name))
             self._stream = output.add_stream("aac", rate=rate, layout=layout)
             self._stream.bit_rate = _BITS
             self._frames = _resampled(chain([first], frames), first, rate, layout)
@@ -82,7 +85,7 @@ class Sound:
         for packet in self._input.demux(self._source):
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except InvalidDataError:
                 continue
             for frame in frames:
                 seconds = self._clock.at(None if frame.time is None else frame.time - self._start)
@@ -94,7 +97,7 @@ class Sound:
 
 def _resampled(frames: Iterator[Any], first: Any, rate: int, layout: str) -> Iterator[Any]:
     """Frames without gaps, in the form that the encoder takes."""
-    graph = av.filter.Graph()
+    graph = Graph()
     buffer = graph.add_abuffer(
         sample_rate=first.sample_rate,
         format=first.format.name,
@@ -112,5 +115,5 @@ def _resampled(frames: Iterator[Any], first: Any, rate: int, layout: str) -> Ite
         while True:
             try:
                 yield graph.pull()
-            except (av.error.BlockingIOError, av.error.EOFError):
+            except (NothingYet, TheEnd):
                 break

@@ -204,11 +204,11 @@ def test_names_that_mean_something_to_ffmpeg(tmp_path, name, monkeypatch):
 def test_a_cover_image_is_not_the_film(tmp_path):
     film, cover = write_film(tmp_path / "film.mp4", frames=3), tmp_path / "cover.mp4"
     with av.open(str(film)) as source, av.open(str(cover), "w") as out:
-        picture = out.add_stream("mjpeg")
-        picture.width, picture.height, picture.pix_fmt = 16, 16, "yuvj420p"
-        picture.disposition = av.stream.Disposition.attached_pic
+        cover_stream = out.add_stream("mjpeg")
+        cover_stream.width, cover_stream.height, cover_stream.pix_fmt = 16, 16, "yuvj420p"
+        cover_stream.disposition = av.stream.Disposition.attached_pic
         stream = out.add_stream_from_template(source.streams.video[0])
-        out.mux(picture.encode(av.VideoFrame(16, 16, "yuvj420p")))
+        out.mux(cover_stream.encode(av.VideoFrame(16, 16, "yuvj420p")))
         for packet in source.demux(source.streams.video[0]):
             if packet.dts is not None:
                 packet.stream = stream

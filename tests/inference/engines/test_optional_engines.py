@@ -43,7 +43,7 @@ def test_float32_maps_are_those_of_pytorch(name, loaded, images):
         exact = loaded.network(images).p1.sigmoid()
     assert (engine.name, engine.precision, engine.streams) == (name, "fp32", 2)
     assert (engine(images).sigmoid() - exact).abs().max() < 1e-4
-    # Channels last, as pictures are prepared, and from two threads at once.
+    # Channels last, as images are prepared, and from two threads at once.
     batches = [images.contiguous(memory_format=torch.channels_last)[i : i + 1] for i in (0, 1, 2, 0)]
     with ThreadPoolExecutor(2) as threads:
         together = torch.cat(list(threads.map(engine, batches)))
@@ -62,7 +62,7 @@ def test_a_second_start_reads_what_the_first_converted(name, loaded, monkeypatch
     build_engine(loaded, name, "fp32", streams=2)
 
 
-def test_int8_without_pictures(name, loaded):
+def test_int8_without_images(name, loaded):
     with pytest.raises(EngineError, match="--precision int8: int8 is calibrated on images, and there are none"):
         build_engine(loaded, name, "int8")
 
@@ -71,11 +71,11 @@ def test_int8_stays_near(root):
     for package in ("openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
     shipped = load_network("lite")  # noise instead of training would not survive 8 bits
-    pictures = [prepare_image(read_image(path), 96) for path in sorted((root / "data/samples").glob("*.jpg"))]
-    engine = build_engine(shipped, "openvino", "int8", size=96, calibration=pictures)
+    samples = [prepare_image(read_image(path), 96) for path in sorted((root / "data/samples").glob("*.jpg"))]
+    engine = build_engine(shipped, "openvino", "int8", size=96, calibration=samples)
     with torch.inference_mode():
-        exact = shipped.network(torch.stack(pictures)).p1.sigmoid()
-    difference = (engine(torch.stack(pictures)).sigmoid() - exact).abs()
+        exact = shipped.network(torch.stack(samples)).p1.sigmoid()
+    difference = (engine(torch.stack(samples)).sigmoid() - exact).abs()
     assert engine.precision == "int8" and 0 < difference.mean() < 0.02
 
 
@@ -99,43 +99,43 @@ def test_openvino_bf16_where_the_processor_has_it_not(loaded):
 
 
 @pytest.fixture(scope="module")
-def photographs(shared):
+def photos(shared):
     return find_pairs(shared / "datasets/ECSSD-250")[::4]
 
 
-def scores_of(photographs, engine, precision, calibration=()):
+def scores_of(photos, engine, precision, calibration=()):
     """MAE and max F of the shipped network."""
     predictor = Predictor.from_loaded(load_network("lite"), torch.device("cpu"), precision, None, engine, calibration)
-    scored = [score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask)) for pair in photographs]
+    scored = [score_pair(to_8bit(predictor(pair.image)), read_mask(pair.mask)) for pair in photos]
     curve = sum(one.curves[2] for one in scored) / len(scored)  # F by threshold
     return sum(one.row.measures["mae"] for one in scored) / len(scored), max(curve)
 
 
 @pytest.fixture(scope="module")
-def exact(photographs):
-    mae, best = scores_of(photographs, "torch", "fp32")
+def exact(photos):
+    mae, best = scores_of(photos, "torch", "fp32")
     assert mae < 0.06 and best > 0.85
     return mae, best
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"], indirect=True)
-def test_int8_scores_of_the_shipped_network(name, shared, photographs, exact):
-    """Max F and MAE on real photographs move by less than .003; calibrated on other ones."""
+def test_int8_scores_of_the_shipped_network(name, shared, photos, exact):
+    """Max F and MAE on real photos move by less than .003; calibrated on other ones."""
     pytest.importorskip("nncf", reason="needs nncf (requirements-deploy.txt)")
     others = sorted((shared / "datasets/DUTS-TR/DUTS-TR-Image").iterdir())[::150]
-    mae, best = scores_of(photographs, name, "int8", others)
+    mae, best = scores_of(photos, name, "int8", others)
     assert 0 < abs(mae - exact[0]) < 0.003 and abs(best - exact[1]) < 0.003
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_bf16_scores_of_the_shipped_network(engine, photographs, exact):
+def test_bf16_scores_of_the_shipped_network(engine, photos, exact):
     if engine == "openvino":
         openvino = pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
         if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pytest.skip("this processor has no bfloat16 units")
     elif not any(torch.cpu.get_capabilities().get(unit) for unit in ("avx512_bf16", "amx_bf16")):
         pytest.skip("this processor has no bfloat16 units")
-    mae, _ = scores_of(photographs, engine, "bf16")
+    mae, _ = scores_of(photos, engine, "bf16")
     assert 0 < abs(mae - exact[0]) < 0.001

@@ -28,7 +28,7 @@ def loaded(tiny_weights):
 
 
 @pytest.fixture(scope="module")
-def photographs(root):
+def photos(root):
     return [read_image(path) for path in sorted((root / "data" / "samples").glob("*.jpg"))]
 
 
@@ -48,21 +48,21 @@ def test_every_batch_size_gives_the_networks_maps(loaded, count, streams):
     assert (logits.sigmoid() - maps_of(loaded.network, images)).abs().max() < 1e-4
 
 
-def test_float32_maps_of_the_shipped_network_on_photographs(photographs):
+def test_float32_maps_of_the_shipped_network_on_photos(photos):
     shipped = load_network("lite")
-    images = torch.stack([prepare_image(image, 128) for image in photographs])
+    images = torch.stack([prepare_image(image, 128) for image in photos])
     exact = maps_of(shipped.network, images)
-    assert exact.std() > 0.1  # photographs with something in them
+    assert exact.std() > 0.1  # photos with something in them
     assert (build_engine(shipped, "torch", "fp32", size=128)(images).sigmoid() - exact).abs().max() < 1e-4
 
 
-def test_bf16_maps_of_the_shipped_network_on_photographs(photographs):
+def test_bf16_maps_of_the_shipped_network_on_photos(photos):
     shipped = load_network("lite")
     try:
         engine = build_engine(shipped, "torch", "bf16")
     except DeviceError as error:
         pytest.skip(str(error))
-    images = torch.stack([prepare_image(image, shipped.size) for image in photographs])
+    images = torch.stack([prepare_image(image, shipped.size) for image in photos])
     difference = (engine(images).sigmoid() - maps_of(shipped.network, images)).abs().mean()
     assert 0 < difference < 1 / 255
 

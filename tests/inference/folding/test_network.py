@@ -136,7 +136,7 @@ def test_no_norm_is_left(name):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vgg16"])
-def test_published_networks_keep_their_maps_on_photographs_for_fewer_operations(name, root, request):
+def test_published_networks_keep_their_maps_on_photos_for_fewer_operations(name, root, request):
     shared = None if name == "resnet50" else request.getfixturevalue("shared")
     state = authors.convert(golden_state(read_keys(golden_files(name, shared)[1])), name)
     network = AutoMSFNet(encoders.build(name), load(name)).eval()
@@ -162,10 +162,10 @@ def test_whole_networks_keep_their_maps_at_odd_sizes_in_both_topologies(name, si
     assert largest_difference(network, image) < 1e-4
 
 
-def test_real_photographs_of_the_benchmarks(shared, tiny_loaded):
-    photographs = sorted((shared / "datasets" / "PASCAL-S-100").rglob("*.jpg"))[:4]
-    assert photographs
-    for path in photographs:
+def test_real_photos_of_the_benchmarks(shared, tiny_loaded):
+    photos = sorted((shared / "datasets" / "PASCAL-S-100").rglob("*.jpg"))[:4]
+    assert photos
+    for path in photos:
         assert largest_difference(tiny_loaded.network, prepare_image(read_image(path), 160)[None]) < 1e-4
 
 
