@@ -151,7 +151,7 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     clip = None if settings.video is None else Clip(settings.video)
     sets: list[ImageSet] = []
     if clip is None:
-        named = [dataset_set(name, root) for name, root in settings.data.items()]
+        named = [dataset_set(name, root, settings.mask_values) for name, root in settings.data.items()]
         sets = named or [folder_set(settings.images)]
     outputs = Outputs.of(settings.out, settings.kinds, sets, style)
     if outputs.file and (settings.sheet or settings.resume):

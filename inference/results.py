@@ -15,6 +15,7 @@ from utils.errors import UserError, one_line, say
 from utils.files import replace_text
 
 if TYPE_CHECKING:
+    from data.masks import MaskCoding
     from evaluation.metrics import DatasetScores
     from inference.contact_sheet import SheetRow
 
@@ -77,7 +78,7 @@ def score(result: Result, outputs: Outputs) -> Result:
         if task.mask is not None
     ]
     try:
-        coding = find_coding([pair.mask_path for pair in pairs])
+        coding = find_coding([pair.mask_path for pair in pairs], result.images.mask_values)
         pairs = [pair._replace(coding=coding) for pair in pairs]
         scores = score_maps(pairs, title=f"scoring {title}")
     except UserError as error:
@@ -94,9 +95,11 @@ def write_sheet(result: Result, outputs: Outputs, rows: int) -> None:
     from inference.contact_sheet import contact_sheet
 
     step = -(-len(result.done) // rows)
-    headers = ["image", "map", "overlay", *(["mask"] if result.images.has_masks else [])]
+    coding = _coding(result)
+    headers = ["image", "map", "overlay", *([] if coding is None else ["mask"])]
     write_png(
-        sheet_path(result.images, outputs), contact_sheet(headers, [_row(t, outputs) for t in result.done[::step]])
+        sheet_path(result.images, outputs),
+        contact_sheet(headers, [_row(t, outputs, coding) for t in result.done[::step]]),
     )
 
 
@@ -147,13 +150,26 @@ def summary(results: Sequence[Result], place: str) -> str:
     return f"{done} of {asked} images in {seconds:.1f} s, {(done - kept) / seconds:.1f} images/s{before} -> {place}"
 
 
-def _row(task: Task, outputs: Outputs) -> "SheetRow":
+def _coding(result: Result) -> "MaskCoding | None":
+    """The coding of the masks of a set; None if it has none, or ambiguous ones, which the scores report."""
+    masks = [task.mask for task in result.images.tasks if task.mask is not None]
+    if not masks:
+        return None
+    from data.masks import MaskCodingError, find_coding
+
+    try:
+        return find_coding(masks, result.images.mask_values)
+    except MaskCodingError:
+        return None
+
+
+def _row(task: Task, outputs: Outputs, coding: "MaskCoding | None") -> "SheetRow":
     """Image, map and overlay of one task, and its mask if there is one."""
     from data.masks import read_mask
     from inference.contact_sheet import SheetRow
 
     image, saliency = read_image(task.image), read_grey(outputs.path(task, "maps"))
-    masks = [] if task.mask is None else [read_mask(task.mask)]
+    masks = [] if task.mask is None or coding is None else [read_mask(task.mask, coding)]
     return SheetRow(task.name, [image, saliency, overlay(image, saliency), *masks])
 
 

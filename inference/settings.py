@@ -52,6 +52,7 @@ class TestSettings:
     batch: int
     workers: int
     max_megapixels: float
+    mask_values: str
     resume: bool
     overlay: bool
     cutout: bool
@@ -120,6 +121,8 @@ def _add_inputs(parser: Parser) -> None:
     add("--video", metavar="FILE|0", help="a video, or the number of a camera")
     add("--max-megapixels", type=Annotated[float, Limit(above=0, most=1e5)], default=MEGAPIXELS, metavar="N",
         help="larger images are scaled while they are decoded (JPEG) or refused")  # fmt: skip
+    add("--mask-values", default="auto", metavar="VALUES",
+        help="foreground in masks: auto, nonzero, alpha, or values such as 1,128..255")  # fmt: skip
     add("--plugins", "--operations", type=Path, nargs="+", default=[], metavar="FILE",
         help="Python files that register operations or encoders of yours")  # fmt: skip
 

@@ -47,6 +47,7 @@ class ImageSet:
         root: the folder or file that they come from.
         tasks: the images.
         has_masks: whether they are scored.
+        mask_values: values of the foreground in masks, see `data.masks`.
         notes: what the user should know before the run.
         problems: files that look like images and are not read, a line each.
     """
@@ -55,6 +56,7 @@ class ImageSet:
     root: Path
     tasks: tuple[Task, ...]
     has_masks: bool = False
+    mask_values: str = "auto"
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -129,15 +131,17 @@ def folder_set(path: Path) -> ImageSet:
     return ImageSet(title, path, tuple(tasks), notes=_note(doubled), problems=problems)
 
 
-def dataset_set(name: str, root: Path) -> ImageSet:
+def dataset_set(name: str, root: Path, mask_values: str = "auto") -> ImageSet:
     """The images of a dataset in any layout that `data.layouts` finds.
+
+    `mask_values` states the foreground of masks, see `data.masks`.
 
     Raises:
         LayoutError: no dataset is there, or some of it does not pair.
     """
     pairs = find_pairs(root)
     tasks = tuple(Task(f"{name}/{pair.name}", pair.image, f"{name}/{pair.name}", pair.mask) for pair in pairs)
-    return ImageSet(name, root, tasks, has_masks=True)
+    return ImageSet(name, root, tasks, has_masks=True, mask_values=mask_values)
 
 
 def input_paths(sets: Sequence[ImageSet]) -> Iterator[Path]:
