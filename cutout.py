@@ -1,11 +1,11 @@
 """Cuts the main object out of images, without PyTorch: pip install -r requirements-cutout.txt
 
-    python cutout.py photo.jpg                       writes photo.cutout.png beside it
-    python cutout.py photo.jpg out.webp              the suffix decides: PNG, WebP, TIFF; JPEG with a background
-    python cutout.py FOLDER OUT                      all images of a folder; its tree is mirrored in OUT
-    cat photo.jpg | python cutout.py - - > out.png   standard input to standard output
-    python cutout.py photo.jpg --type blur           another background; see --type
-    python cutout.py photo.jpg --crop 0.1            cropped to the object, with a margin
+    python cutout.py a.jpg                       writes a.cutout.png beside it
+    python cutout.py a.jpg out.webp              the suffix decides: PNG, WebP, TIFF; JPEG with a background
+    python cutout.py FOLDER OUT                  all images of a folder; its tree is mirrored in OUT
+    cat a.jpg | python cutout.py - - > out.png   standard input to standard output
+    python cutout.py a.jpg --type blur           another background; see --type
+    python cutout.py a.jpg --crop 0.1            cropped to the object, with a margin
 
 OUT is a file if it has the suffix of an image, else a folder. Without OUT, the cutouts of FOLDER go to FOLDER.cutout.
 The EXIF orientation is applied; ICC profile and resolution are kept.

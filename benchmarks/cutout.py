@@ -87,13 +87,13 @@ def install(folder: Path) -> tuple[int, Path]:
 
 def starts(python: Path, scratch: Path) -> list[float]:
     """Seconds of each of `STARTS` runs of cutout.py, in a process of its own each."""
-    photo, out = scratch / "photo.jpg", scratch / "out.png"
+    image, out = scratch / "image.jpg", scratch / "out.png"
     sample = Image.open(ROOT / "data" / "samples" / "cat.jpg")
-    sample.resize((1224, 816), Image.Resampling.LANCZOS).save(photo, quality=92)
+    sample.resize((1224, 816), Image.Resampling.LANCZOS).save(image, quality=92)
     seconds = []
     for _ in range(STARTS):
         begin = time.perf_counter()
-        subprocess.run([python, ROOT / "cutout.py", photo, out], check=True)
+        subprocess.run([python, ROOT / "cutout.py", image, out], check=True)
         seconds.append(round(time.perf_counter() - begin, 3))
     assert cv2.imread(str(out), cv2.IMREAD_UNCHANGED).shape == (816, 1224, 4)
     return seconds

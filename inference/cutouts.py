@@ -8,6 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -143,7 +144,11 @@ def encode(array: Pixels, suffix: str = ".png", profile: bytes = b"", dpi: tuple
     if suffix == ".png":
         return _png(array, profile, dpi)
     buffer = io.BytesIO()
-    known = {"icc_profile": profile or None, **({"dpi": dpi} if dpi and suffix != ".webp" else {})}
+    known: dict[str, Any] = {"icc_profile": profile or None}
+    if dpi and suffix == ".webp":
+        known["exif"] = _resolution(dpi)
+    elif dpi:
+        known["dpi"] = dpi
     image = Image.fromarray(np.ascontiguousarray(array))
     match suffix:
         case ".webp":
@@ -153,6 +158,13 @@ def encode(array: Pixels, suffix: str = ".png", profile: bytes = b"", dpi: tuple
         case _:
             image.save(buffer, "JPEG", quality=95, subsampling=0, **known)
     return buffer.getvalue()
+
+
+def _resolution(dpi: tuple[float, float]) -> bytes:
+    """EXIF that holds the resolution alone, for WebP, which has no field for it."""
+    exif = Image.Exif()
+    exif[0x011A], exif[0x011B], exif[0x0128] = *dpi, 2  # per inch
+    return exif.tobytes()
 
 
 def _png(array: Pixels, profile: bytes, dpi: tuple[float, float] | None) -> bytes:

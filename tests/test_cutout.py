@@ -15,14 +15,14 @@ from data.image_io import read_image
 from inference.cutouts import Style
 from inference.onnx_maps import OnnxMaps
 
-PHOTO = "data/samples/cat.jpg"
+SAMPLE = "data/samples/cat.jpg"
 HEAVY = ("torch", "torchvision", "timm", "safetensors", "matplotlib", "scipy", "jsonargparse")
 
 
 @pytest.fixture
 def folder(tmp_path, root):
     """A folder with a small image, one below it, and nothing else."""
-    image = Image.open(root / PHOTO)
+    image = Image.open(root / SAMPLE)
     image.thumbnail((120, 120))
     (tmp_path / "in" / "sub").mkdir(parents=True)
     image.save(tmp_path / "in" / "a.png")
@@ -172,8 +172,9 @@ def test_profile_and_resolution_are_kept_and_the_orientation_is_applied(tmp_path
         image = Image.open(tmp_path / f"x{suffix}")
         assert image.size == stored[::-1] and image.info.get("icc_profile") == profile
         assert image.getexif().get(0x0112, 1) == 1
-        if suffix != ".webp":  # has no field for it
-            assert [round(float(value)) for value in image.info["dpi"]] == [300, 300]
+        exif = image.getexif()
+        dpi = (exif[0x011A], exif[0x011B]) if suffix == ".webp" else image.info["dpi"]
+        assert [round(float(value)) for value in dpi] == [300, 300]
 
 
 def test_crop_takes_a_margin_or_none(folder, tmp_path):
@@ -252,7 +253,7 @@ def test_garbage_by_pipe_gives_one_line_and_no_output():
 def test_lite_onnx_is_what_export_makes_of_lite_safetensors(tmp_path, root):
     pytest.importorskip("onnxscript", reason="needs onnxscript (requirements-deploy.txt)")
     path, made = root / "weights/lite.onnx", tmp_path / "lite.onnx"
-    assert export.main(["--form", "network", "--out", str(made), "--images", str(root / PHOTO)]) == 0
+    assert export.main(["--form", "network", "--out", str(made), "--images", str(root / SAMPLE)]) == 0
     shipped, fresh = OnnxMaps(path), OnnxMaps(made)
     assert shipped.record["weights"] == fresh.record["weights"]
     assert path.stat().st_size < 10e6

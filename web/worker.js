@@ -88,7 +88,7 @@ function largest(width, height) {
   }
 }
 
-/** Draws a picture element over white, as the network sees it. */
+/** Draws an image over white, as the network sees it. */
 function drawn(canvas, source) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "#fff";
