@@ -409,3 +409,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(scenes, tmp_path):
     assert "another --out and a lower optim.lr" in done.stderr
     assert set(load_checkpoint(out / "non_finite_batch.pt")) == {"image", "mask", "index", "weights"}
     assert load_checkpoint(out / "last.pt")["progress"]["step"] == step >= 1, "the state before that step is kept"
+
+
+def test_help_needs_no_pytorch():
+    """Settings and the parser import no heavy library: it is imported after the command line is parsed."""
+    for program in ("train.py", "search.py"):
+        code = (
+            f"import runpy, sys; sys.argv = [{program!r}, '--help']\n"
+            f"try: runpy.run_path({program!r}, run_name='__main__')\n"
+            "except SystemExit: print([name for name in ('torch', 'timm', 'matplotlib') if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("[]\n") and "--data.root" in done.stdout

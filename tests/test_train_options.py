@@ -17,14 +17,17 @@ from data.synthetic import write_scenes
 from inference.weights import load_network
 from net.genotype import load
 from tests.test_train import SMALL
+from training.checkpoints import StateError
 from training.network import synchronise_batchnorm
 from training.out_of_memory import OutOfMemoryError, reported
 from training.run import set_up
 from training.settings import TrainConfig
 from training.step import backward
 from training.throughput import norm
+from utils.checkpoint import load_checkpoint
 from utils.config import parse
 from utils.distributed import Processes
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +263,64 @@ def test_a_resumed_run_needs_neither_encoder_nor_initial_weights(begin, tmp_path
 
 def weights_of(run):
     return run.network.state_dict()
+
+
+def test_a_resumed_run_needs_no_file_of_the_encoder(begin, tmp_path):
+    weights = tmp_path / "encoder.pt"
+    run = begin()
+    torch.save(run.network.encoder.body.state_dict(), weights)
+    run.session.close()
+    run = begin("--encoder-weights", str(weights), "--seed", "3")
+    assert not run.session.restore(), "a new run"
+    run.progress.step = 1
+    run.session.save()
+    run.session.close()
+    weights.unlink()
+    resumed = begin("--encoder-weights", str(weights), "--seed", "3")
+    assert all(torch.equal(value, resumed.network.state_dict()[name]) for name, value in weights_of(run).items())
+
+
+def test_a_plugin_that_has_changed_is_refused(begin, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("# one\n")
+    run = begin("--plugins", str(plugin))
+    run.progress.step = 1
+    run.session.save()
+    run.session.close()
+    plugin.write_text("# two\n")
+    with pytest.raises(StateError, match="^plugins: the run in --out was started with"):
+        begin("--plugins", str(plugin))
+
+
+def test_an_epoch_is_saved_before_it_is_validated(begin, monkeypatch):
+    """An image of the validation split that cannot be read costs no step; once it can, the run ends as any other."""
+
+    def unreadable(run):
+        raise UserError("image.jpg: damaged")
+
+    run = begin("--epochs", "1")
+    real = train.validate_epoch
+    monkeypatch.setattr(train, "validate_epoch", unreadable)
+    with pytest.raises(UserError, match="damaged"):
+        train.train(run)
+    run.session.close()
+    state = load_checkpoint(run.config.out / "last.pt")
+    assert state["progress"]["batch"] == run.loaders.batches.per_epoch and state["progress"]["epoch"] == 0
+    monkeypatch.setattr(train, "validate_epoch", real)
+    resumed = begin("--epochs", "1")
+    assert train.train(resumed) == 0 and resumed.progress.step == run.progress.step
+    assert resumed.progress.epoch == 1 and "wfm" in resumed.progress.best_scores
+    assert all(torch.equal(value, weights_of(run)[name]) for name, value in weights_of(resumed).items())
+
+
+def test_a_run_on_another_device_is_refused(begin):
+    run = begin()
+    run.progress.step = 1
+    run.session.facts["device"] = "cuda"
+    run.session.save()
+    run.session.close()
+    with pytest.raises(StateError, match="^device: the run in --out was started with cuda, now it is cpu"):
+        begin()
 
 
 def test_out_of_memory_is_one_line():

@@ -37,7 +37,8 @@ class Average:
         now = network.state_dict()
         averaged = [name for name, average in self.weights.items() if average.is_floating_point()]
         # average + (now - average) * (1 - keep), for all tensors in one call.
-        torch._foreach_lerp_([self.weights[name] for name in averaged], [now[name] for name in averaged], 1 - keep)
+        ours, theirs = [self.weights[name] for name in averaged], [now[name] for name in averaged]
+        torch._foreach_lerp_(ours, theirs, 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
         for name in self.weights.keys() - set(averaged):  # BatchNorm counts its batches, which has no average
             self.weights[name].copy_(now[name])
 

@@ -142,8 +142,9 @@ def settle(stated: Precision, session: Session, measured: Callable[[torch.device
         if stated != "auto":
             return choose_precision(stated, processes.device)
         timings = measured(processes.device)
-        chosen = fastest(timings)
-    chosen = processes.gather(chosen)[0]
+        fast: Name = fastest(timings)
+    choices: list[Name] = processes.gather(fast)
+    chosen = choices[0]
     if len(timings) > 1:
         processes.print_once(describe(timings, chosen))
     return choose_precision(chosen, processes.device)
