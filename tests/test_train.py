@@ -87,9 +87,9 @@ def test_a_run_can_be_watched(finished):
     out, _ = finished
     board = EventAccumulator(str(out / "tensorboard"), size_guidance={"images": 0}).Reload()
     names = {
-        "loss/total", "loss/bce", "loss/iou", "loss/polish", "rate/encoder", "rate/rest", "train/gradient_norm",
-        "train/update_norm", "train/images_per_s", "train/memory_mib", "train/epoch", "validation/mae",
-        "validation/wfm", "validation/maxf",
+        "loss/total", "loss/bce", "loss/iou", "loss/polish", "loss/registered", "rate/encoder", "rate/rest",
+        "train/gradient_norm", "train/update_norm", "train/images_per_s", "train/memory_mib", "train/epoch",
+        "validation/mae", "validation/wfm", "validation/maxf",
     }  # fmt: skip
     assert set(board.Tags()["scalars"]) == names
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import training.validation  # noqa: F401  # before seeds are set: a library in it draws a random number when imported
 from data.loaders import Loaders, build_loaders
 from evaluation.measures import renamed
 from inference.weights import load_network, save_weights
