@@ -77,8 +77,9 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: can't be read ({error.strerror}). Give the path of a weights file.") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: can't be read ({reason}). Give the path of a weights file.") from None
 
 
 def parse_checkpoint(content: bytes, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -142,4 +143,4 @@ def _parse_pickle(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return str(error).splitlines()[0].partition(". ")[0][:120] if str(error) else type(error).__name__

@@ -80,8 +80,11 @@ def run_files(files: Sequence[Path]) -> None:
         PluginError: naming the file, the line and the cure.
     """
     for file in files:
-        if not file.is_file():
-            raise PluginError(f"plugin {file}: no such file. Give the path of a Python file.")
+        try:
+            file.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+            reason = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", error)
+            raise PluginError(f"plugin {file}: {reason}. Give the path of a Python file.") from None
         try:
             runpy.run_path(str(file), run_name=str(file.resolve()))
         except UserError as error:

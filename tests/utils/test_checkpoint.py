@@ -80,6 +80,9 @@ def test_each_kind_of_wrong_file_has_its_own_cure(tmp_path, kind, suffix):
 def test_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match=r"absent.pt: can't be read \(No such file or directory\)"):
         load_checkpoint(tmp_path / "absent.pt")
+    for name, told in ((".", "Is a directory"), ("x" * 3000, "File name too long"), ("a\0b", "null byte")):
+        with pytest.raises(CheckpointError, match=told):
+            load_checkpoint(tmp_path / name)
 
 
 def test_a_truncated_safetensors_file(tmp_path):

@@ -88,6 +88,9 @@ def test_a_file_that_fails_is_one_line(tmp_path, text, told):
 def test_a_missing_file():
     with pytest.raises(PluginError, match=r"plugin gone.py: no such file"):
         run_files([Path("gone.py")])
+    for name, told in ((".", "Is a directory"), ("x" * 3000, "File name too long")):
+        with pytest.raises(PluginError, match=f"{told}. Give the path of a Python file"):
+            run_files([Path(name)])
 
 
 def test_the_old_option_is_an_alias(capsys):
