@@ -30,12 +30,12 @@ from data.layouts import Pair, find_pairs
 from utils.config import named_folders
 from utils.errors import UserError, exit_on_user_error
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 INSTALL = "pip install opencv-contrib-python-headless pillow tqdm, in an environment without opencv-python-headless"
 
 
-def methods() -> dict[str, Callable[[Picture], Picture]]:
-    """Name -> (photograph (H, W, 3) RGB -> map (H, W)).
+def methods() -> dict[str, Callable[[Pixels], Pixels]]:
+    """Name -> (image (H, W, 3) RGB -> map (H, W)).
 
     Raises:
         UserError: this OpenCV has no contributed modules.
@@ -49,20 +49,20 @@ def methods() -> dict[str, Callable[[Picture], Picture]]:
     }
 
 
-def write_maps(name: str, method: Callable[[Picture], Picture], pairs: Sequence[Pair], folder: Path) -> float:
+def write_maps(name: str, method: Callable[[Pixels], Pixels], pairs: Sequence[Pair], folder: Path) -> float:
     """Writes a method's maps of a data set.
 
     Args:
         name: stands before the progress bar.
 
     Returns:
-        Seconds per photograph that the method took, reading and writing not counted.
+        Seconds per image that the method took, reading and writing not counted.
     """
     seconds = 0.0
     for pair in tqdm(pairs, name, unit="image", disable=None):
-        photograph = read_image(pair.image)
+        image = read_image(pair.image)
         start = time.perf_counter()
-        saliency = method(photograph)
+        saliency = method(image)
         seconds += time.perf_counter() - start
         write_png(folder / f"{pair.name}.png", saliency)
     return seconds / len(pairs)
@@ -89,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _method(compute: Callable[[Picture], tuple[bool, NDArray[np.float32]]]) -> Callable[[Picture], Picture]:
+def _method(compute: Callable[[Pixels], tuple[bool, NDArray[np.float32]]]) -> Callable[[Pixels], Pixels]:
     """OpenCV's function, of BGR to floats in 0..1, as one of RGB to bytes."""
 
-    def saliency(photograph: Picture) -> Picture:
-        done, found = compute(photograph[..., ::-1])
+    def saliency(image: Pixels) -> Pixels:
+        done, found = compute(image[..., ::-1])
         if not done:
-            raise UserError(f"OpenCV gave no map for a picture of shape {photograph.shape}.")
+            raise UserError(f"OpenCV gave no map for an image of shape {image.shape}.")
         return np.rint(255 * np.clip(found, 0, 1)).astype(np.uint8)
 
     return saliency

@@ -89,7 +89,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def generated(folder: Path, count: int, size: int = 320) -> list[ScorePair]:
-    """Scenes of about the area of ECSSD's pictures; their masks, softened and disturbed, are the maps."""
+    """Scenes of about the area of ECSSD's images; their masks, softened and disturbed, are the maps."""
     write_scenes(folder / "data", count, size)
     pairs = find_pairs(folder / "data")
     rng = np.random.default_rng(0)

@@ -31,7 +31,7 @@ class PaperTable:
         source: the paper.
         held: which cells are here, which are not.
         inferred: which variants its columns print, and how we know.
-        benchmarks: name -> number of pictures.
+        benchmarks: name -> number of images.
         rows: in the paper's order of methods, VGG-16 before ResNet-50 for Auto-MSFNet.
     """
 

@@ -1,1 +1,1 @@
-"""Figures, sheets of pictures and the page that evaluate.py makes of scores."""
+"""Figures, sheets of images and the page that evaluate.py makes of scores."""

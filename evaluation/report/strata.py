@@ -59,7 +59,8 @@ def strata_markdown(report: StrataReport) -> str:
     ]
     heads = [report.kind, "images", "method", *map(label, keys)]
     title = f"### {report.dataset} by {report.kind}"
-    return "\n".join([title, "", markdown(Table(heads, rows, 1)), "", "In brackets: 95 % intervals.", ""])
+    note = "In brackets: 95 % intervals."
+    return "\n".join([title, "", markdown(Table(heads, rows, 1)), "", note, ""])
 
 
 def scores_csv(report: StrataReport) -> str:
@@ -91,7 +92,7 @@ def worst_images(evaluated: Evaluated, strata: Sequence[Stratum], key: str, coun
 def draw_strata(report: StrataReport) -> Figure:
     """A panel for each of `DRAWN`: the methods' scores by stratum, with their 95 % intervals."""
     methods = list(dict.fromkeys(one.method for one in report.scores))
-    labels = [f"{stratum.label}\n{len(stratum.places)} images" for stratum in report.strata]
+    labels = [f"{stratum.label}\nn = {len(stratum.places)}" for stratum in report.strata]
     with styled():
         figure = Figure(figsize=(3.2 * len(DRAWN), 3.0), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, len(DRAWN))

@@ -84,7 +84,7 @@ def test_max_of_the_averaged_curve_is_not_the_mean_of_maxima(scores):
 def test_all_that_cannot_be_scored_is_listed(tmp_path):
     root = write_bench(tmp_path, 6)
     pairs = bench_pairs(root)
-    pairs[1].map_path.write_bytes(b"no picture")
+    pairs[1].map_path.write_bytes(b"no image")
     write_png(pairs[2].map_path, np.zeros((64, 63), np.uint8))
     write_png(pairs[4].mask_path, np.tile(np.arange(1, 65, dtype=np.uint8), (64, 1)))
     with pytest.raises(MapError) as told:
@@ -133,7 +133,7 @@ def test_memory_does_not_grow_with_the_pictures(bench):
 
     peak(1)
     few, many = peak(1), peak(4)
-    # 24 maps more: their rows and two curves each, not their pictures (64 x 64 bytes, and eight times that as floats).
+    # 24 maps more: their rows and two curves each, not their images (64 x 64 bytes, and eight times that as floats).
     assert (many - few) / 24 < 6_000
 
 

@@ -37,13 +37,13 @@ def test_intervals_cover_the_true_mean():
     for trial in range(trials):
         low, high = resample(data_set(rng.beta(5, 2, 60)), 600, seed=trial).intervals()[ADPF]
         hits += low <= 5 / 7 <= high
-    # 95 % of 400, less what chance and 60 pictures may take: three standard deviations and one part in a hundred.
+    # 95 % of 400, less what chance and 60 images may take: three standard deviations and one part in a hundred.
     assert 0.94 - 3 * np.sqrt(0.95 * 0.05 / trials) < hits / trials < 0.95 + 3 * np.sqrt(0.95 * 0.05 / trials)
 
 
 def test_max_f_is_read_off_a_new_curve_in_every_resample():
     curves = np.zeros((4, 256))
-    curves[[0, 1], 10] = 1  # two pictures peak here,
+    curves[[0, 1], 10] = 1  # two images peak here,
     curves[[2, 3], 200] = 1  # two there
     sample = resample(data_set(np.ones(4), curves), 2000)
     assert sample.values[MAXF] == pytest.approx(0.5)
@@ -64,7 +64,7 @@ def test_difference_of_two_is_the_bootstrap_of_the_differences():
     np.testing.assert_allclose(difference.intervals()[ADPF], alone.intervals()[ADPF], atol=1e-6)
 
 
-def test_one_picture_has_no_interval():
+def test_one_image_has_no_interval():
     with pytest.raises(UserError, match="at least two images, there is 1"):
         resample(data_set([0.5]))
 
@@ -83,7 +83,7 @@ def test_swap_test_keeps_its_level_on_shuffled_labels():
     rng, trials = np.random.default_rng(7), 400
     found = []
     for trial in range(trials):
-        skill = rng.beta(5, 2, 40)  # hard pictures are hard for both methods
+        skill = rng.beta(5, 2, 40)  # hard images are hard for both methods
         two = skill[:, None] * rng.uniform(0.7, 1, (40, 2))
         two = rng.permuted(two, axis=1)
         curves = two.T[..., None] * rng.uniform(0.8, 1, 256)
@@ -112,8 +112,8 @@ def test_p_is_never_zero_and_does_not_depend_on_the_order():
     np.testing.assert_array_equal(back, forth)
 
 
-def test_other_pictures_are_refused():
-    with pytest.raises(UserError, match="same pictures"):
+def test_other_images_are_refused():
+    with pytest.raises(UserError, match="same images"):
         swap_test(data_set([0.1, 0.2]), data_set([0.1, 0.2, 0.3]))
 
 
