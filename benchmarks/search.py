@@ -217,17 +217,19 @@ def report(results: dict[str, list[dict[str, float]]], table: Path) -> None:
         f"pixels, batch {BATCH}; medians over {len(results['plain'])} turns, spread in brackets. plain: "
         f"float32, contiguous; the others: {precision}, channels last.",
         "",
-        "| variant | seconds a step | against plain | peak memory, MiB | against plain |",
-        "| --- | --- | --- | --- | --- |",
     ]
     seconds = {variant: [turn["seconds"] for turn in turns] for variant, turns in results.items()}
     memory = {variant: median(turn["memory_mib"] for turn in turns) for variant, turns in results.items()}
     speedup = {variant: median(seconds["plain"]) / median(values) for variant, values in seconds.items()}
-    for variant, values in seconds.items():
-        lines.append(
-            f"| {variant} | {median(values):.2f} ({min(values):.2f} to {max(values):.2f}) | {speedup[variant]:.2f} x | "
-            f"{memory[variant]:.0f} | {memory[variant] / memory['plain']:.2f} x |"
-        )
+    heads = ["variant", "seconds a step", "against plain", "peak memory, MiB", "against plain"]
+    rows = [
+        [
+            variant, f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{speedup[variant]:.2f} x",
+            f"{memory[variant]:.0f}", f"{memory[variant] / memory['plain']:.2f} x",
+        ]
+        for variant, values in seconds.items()
+    ]  # fmt: skip
+    lines.append(markdown(Table(heads, rows)))
     record = {
         "exact_speedup": round(speedup["exact"], 3),
         "exact_memory": round(memory["exact"] / memory["plain"], 3),

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from data.datasets import fingerprint
 from data.layouts import Pair, find_pairs
 from data.pairs import with_coding
-from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, check_budget, training_of
+from nas.evidence import SupernetScore, add_supernet, add_trainings, check_budget, training_of
 from nas.evidence_report import write_report
 from nas.genotype_space import GenotypeSpace, dilated, without_dilation
 from nas.results import Result, read_results, size_of, write_results
@@ -84,7 +84,6 @@ class Comparison(NamedTuple):
     searches: RunGroup
     trainings: RunGroup
     results: list[Result]
-    rows: list[Training]
 
     @property
     def space(self) -> SpaceConfig:
@@ -123,8 +122,8 @@ def prepare(config: CompareConfig) -> Comparison:
     if config.evidence is not None:
         check_budget(config.evidence, budget)
     earlier = [] if config.earlier is None else read_results(config.earlier, budget, list(sets.scored))
-    groups = (RunGroup(config.out / name, config.jobs) for name in ("searches", "trainings"))
-    return Comparison(config, search, sets, budget, *groups, earlier, [])
+    searches, trainings = (RunGroup(config.out / name, config.jobs) for name in ("searches", "trainings"))
+    return Comparison(config, search, sets, budget, searches, trainings, earlier)
 
 
 def draw_sets(config: CompareConfig) -> Sets:

@@ -68,13 +68,12 @@ class SupernetScore:
 
 def training_of(result: Result, genotype: Genotype, search_seed: int | None) -> Training:
     """The row of a result."""
-    scores = {
-        column: round(result.scores[name]["wfm"], 6) if name in result.scores else None
-        for column, name in COLUMNS.items()
-    }
+    scores = {name: round(value["wfm"], 6) for name, value in result.scores.items()}
+    validation, ecssd, duts = COLUMNS.values()
     return Training(
-        result.group, result.name, search_seed, result.seed, round(result.gmac, 6), dilated(genotype), **scores
-    )  # pyright: ignore[reportArgumentType]  # the held-out images are always scored
+        result.group, result.name, search_seed, result.seed, round(result.gmac, 6), dilated(genotype),
+        scores[validation], scores.get(ecssd), scores.get(duts),
+    )  # fmt: skip
 
 
 def read_trainings(folder: Path) -> list[Training]:

@@ -18,14 +18,16 @@ from nas.evidence_statistics import (
     Effect,
     RankCorrelation,
     best_of,
+    detectable,
     effect_at_equal_cost,
     fit_counts,
+    noise_at_equal_cost,
     rank_correlation,
     used_operations,
 )
 from nas.matched import common_seeds
-from nas.results import ResultsError, write_tables
-from nas.settings import RANDOM
+from nas.results import ResultsError, read_compared, write_tables
+from nas.settings import PUBLISHED, RANDOM
 from net.genotype import Genotype
 from utils.files import replace_bytes, replace_text
 
@@ -37,7 +39,12 @@ LEAST = 30
 """Genotypes that a rank correlation needs before the page shows it as a finding."""
 
 
-def write_report(page: Path = PAGE, evidence: Path = EVIDENCE, comparisons: Sequence[Path] = COMPARISONS) -> list[Path]:
+def write_report(
+    page: Path = PAGE,
+    evidence: Path = EVIDENCE,
+    comparisons: Sequence[Path] = COMPARISONS,
+    smaller: Path = COMPARISONS[0] / "compare.json",
+) -> list[Path]:
     """Writes the tables of the page, its figure, and those of the comparisons; returns the files.
 
     Raises:
@@ -49,7 +56,7 @@ def write_report(page: Path = PAGE, evidence: Path = EVIDENCE, comparisons: Sequ
     genotypes = genotypes_of(evidence)
     tables = {
         "groups": groups_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
-        "state": state_of(rows, scores),
+        "state": state_of(rows, scores), "smaller": smaller_table(smaller),
     }  # fmt: skip
     text = page.read_text("utf-8")
     for name, table in tables.items():
@@ -71,6 +78,25 @@ def put(text: str, name: str, table: str, page: Path) -> str:
     if not marks.search(text):
         raise ResultsError(f"{page}: the marks of table {name} are missing. Add `<!-- table {name} -->` and an end.")
     return marks.sub(lambda found: f"{found[1]}\n{table}\n\n{found[2]}", text)
+
+
+def smaller_table(path: Path) -> str:
+    """Spread of the genotypes of an earlier comparison, and what groups of genotypes can detect with it.
+
+    Raises:
+        ResultsError: if its compare.json can't be read.
+    """
+    results = [one for one in read_compared(path) if one.seed == 0 and one.group != PUBLISHED]
+    scores = np.array([one.scores["held-out"]["wfm"] for one in results])
+    spread = noise_at_equal_cost(scores, np.array([one.gmac for one in results]))
+    heads = ["genotypes a group", "random cells beside", "detectable weighted F"]
+    lines = [[str(group), str(pool), f"{detectable(spread, group, pool):.4f}"]
+             for group, pool in ((5, 5), (5, 40), (10, 40), (20, 40), (40, 40))]  # fmt: skip
+    return (
+        f"{len(results)} random and searched genotypes, training seed 0: standard deviation of held-out weighted F "
+        f"{scores.std(ddof=1):.4f}, around the line by GMAC {spread:.4f}. With that spread a two-sided test at .05 "
+        f"finds with a chance of .8:\n\n{markdown(Table(heads, lines, left=0))}"
+    )
 
 
 def state_of(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, t
+from scipy.stats import kendalltau, norm, t
 
 from nas.genotype_space import names_of
 from nas.linear_model import LinearModel, fit
@@ -36,7 +36,7 @@ class RankCorrelation(NamedTuple):
     tau: float
     low: float
     high: float
-    count: int
+    genotypes: int
 
 
 def effect_at_equal_cost(group: Array, group_cost: Array, pool: Array, pool_cost: Array, seed: int = 0) -> Effect:
@@ -90,12 +90,40 @@ def rank_correlation(first: Array, second: Array, given: Array | None = None, se
 
 
 def _tau(first: Array, second: Array, given: Array | None) -> float:
-    pair = float(kendalltau(first, second).statistic)
+    pair = _kendall(first, second)
     if given is None:
         return pair
-    one, other = (float(kendalltau(values, given).statistic) for values in (first, second))
+    one, other = (_kendall(values, given) for values in (first, second))
     below = np.sqrt((1 - one**2) * (1 - other**2))
     return (pair - one * other) / below if below > 0 else float("nan")
+
+
+def _kendall(first: Array, second: Array) -> float:
+    return float(np.asarray(kendalltau(first, second))[0])
+
+
+def detectable(noise: float, group: int, pool: int) -> float:
+    """The least difference of means that a two-sided test at .05 finds with a chance of .8, in the unit of `noise`.
+
+    Args:
+        noise: standard deviation between genotypes at equal cost.
+        group, pool: numbers of genotypes.
+    """
+    reach = float(norm.ppf(0.975) + norm.ppf(0.8))
+    return reach * noise * (1 / group + 1 / pool) ** 0.5
+
+
+def noise_at_equal_cost(scores: Array, cost: Array) -> float:
+    """Standard deviation between genotypes around the line score = a + b * cost; (N,), (N,) -> number.
+
+    Raises:
+        ValueError: if there are fewer than three genotypes.
+    """
+    if len(scores) < 3:
+        raise ValueError(f"{len(scores)} genotypes, a line and a spread need three or more")
+    design = np.stack([np.ones(len(cost)), cost], 1)
+    residual = scores - design @ np.linalg.lstsq(design, scores, rcond=None)[0]
+    return float(np.sqrt(residual @ residual / (len(scores) - 2)))
 
 
 def best_of(values: Sequence[float], draws: int) -> float:

@@ -83,6 +83,7 @@ class GenotypeSpace:
         Raises:
             SearchError: if none was found.
         """
+        names: tuple[str, ...] = ()
         for _ in range(DRAWS):
             names = tuple(options[int(rng.integers(len(options)))] for options in self.names)
             if self.fits(names):

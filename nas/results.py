@@ -131,6 +131,18 @@ def write_results(
     write_tables(out)
 
 
+def read_compared(path: Path) -> list[Result]:
+    """Results of a compare.json, whatever its budget.
+
+    Raises:
+        ResultsError: if it can't be read.
+    """
+    try:
+        return [Result(**one) for one in json.loads(path.read_text("utf-8"))["results"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path}: no compare.json of a comparison ({error}). Run the comparison.") from None
+
+
 def write_tables(out: Path) -> None:
     """Writes compare.md, compare.png and compare.svg from the compare.json of a folder.
 

@@ -92,6 +92,8 @@ class Parser(ArgumentParser):
                 following = [] if equals else following[:1]
             elif not equals and following and _takes_list(action) and following[0][:1] not in ("[", "{"):
                 yield f"{name}={json.dumps(following)}"
+            elif not equals and not following and getattr(action, "_typehint", None) is bool:
+                yield f"{name}=true"
             else:
                 yield self._listed(words[place])
                 continue

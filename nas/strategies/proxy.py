@@ -27,7 +27,7 @@ class ProxyStrategy(ScoringStrategy):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, task.config.proxy.count)
-        self.score = task.config.proxy.score
+        self.score: ProxyName = task.config.proxy.score
         self.images = task.images(task.config.batch)
 
     def advance(self) -> dict[str, float]:

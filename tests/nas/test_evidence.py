@@ -62,7 +62,7 @@ def test_a_broken_table_names_its_line(evidence):
 
 
 PAGE = "# Page\n" + "".join(
-    f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in ("state", "groups", "ranks", "effects")
+    f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in ("state", "groups", "ranks", "effects", "smaller")
 )
 
 

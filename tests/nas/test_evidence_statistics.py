@@ -4,9 +4,16 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, ttest_ind
 
-from nas.evidence_statistics import best_of, count_features, effect_at_equal_cost, rank_correlation
+from nas.evidence_statistics import (
+    best_of,
+    count_features,
+    detectable,
+    effect_at_equal_cost,
+    noise_at_equal_cost,
+    rank_correlation,
+)
 from net.genotype import load, operations_of
 
 
@@ -57,8 +64,8 @@ def test_rank_correlations():
     cost = rng.random(100)
     first, second = (cost + 0.3 * rng.standard_normal(100) for _ in range(2))
     plain, partial = rank_correlation(first, second), rank_correlation(first, second, cost)
-    assert plain.tau == pytest.approx(kendalltau(first, second).statistic) and plain.tau > 0.2
-    assert plain.low < plain.tau < plain.high and plain.count == 100
+    assert plain.tau == pytest.approx(kendalltau(first, second)[0]) and plain.tau > 0.2
+    assert plain.low < plain.tau < plain.high and plain.genotypes == 100
     assert partial.tau < 0.6 * plain.tau and partial.low < 0.05, "both follow the cost, and nothing else"
     same = rank_correlation(first, first, cost)
     assert same.tau == pytest.approx(1)
@@ -80,3 +87,19 @@ def test_counts_are_by_cell_and_kind():
     assert table.sum(1).tolist() == [4, 5, 4, 7, 4, 7]
     place = names.index(genotype.cells[0].outer[0])
     assert table[0, place] == genotype.cells[0].outer.count(genotype.cells[0].outer[0])
+
+
+def test_a_detectable_difference_is_found_four_times_in_five():
+    rng = np.random.default_rng(0)
+    size = detectable(1.0, 30, 40)
+    found = [ttest_ind(rng.normal(size, 1, 30), rng.normal(0, 1, 40)).pvalue < 0.05 for _ in range(400)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_noise_at_equal_cost_is_what_the_line_leaves():
+    cost = np.array([0.5, 0.6, 0.7, 0.8])
+    assert noise_at_equal_cost(0.8 + 0.1 * cost, cost) == pytest.approx(0, abs=1e-12)
+    residual = np.array([1.0, -1.0, -1.0, 1.0])  # has neither a mean nor a slope
+    assert noise_at_equal_cost(cost + residual, cost) == pytest.approx(2**0.5)
+    with pytest.raises(ValueError, match="2 genotypes"):
+        noise_at_equal_cost(cost[:2], cost[:2])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from data.synthetic import write_scenes
 from nas.halves import build_halves, split_halves
 from nas.search_state import as_stored_now
-from nas.settings import CompareConfig, SearchConfig, SearchDataConfig
+from nas.settings import CompareConfig, SearchConfig, SearchDataConfig, StrategyName
 from net.settings import PAPER_SPACE
 from utils.config import parse, to_plain
 
@@ -98,3 +99,20 @@ def test_equal_halves_are_read_in_step(scenes):
     halves.alpha_batches.set_position(1, 0)
     expected = [batch.image for batch in halves.alphas]
     assert all(torch.equal(one, next(taken).image) for one in expected)
+
+
+def test_the_report_is_asked_for_by_a_bare_option():
+    assert parse(CompareConfig, "", ["--report"]).report is True
+    config = parse(CompareConfig, "", ["--report", "--jobs", "2"])
+    assert config.report is True and config.jobs == 2
+    assert parse(CompareConfig, "", ["--report", "false"]).report is False
+
+
+def test_the_evidence_is_a_pool_of_forty_and_five_searches_of_each_strategy(root):
+    config = parse(CompareConfig, "", ["--config", str(root / "configs" / "search_evidence.yaml")])
+    assert len(config.random_seeds) == 40 and config.held_out == 1000 and len(config.search_seeds) == 5
+    searches = {}
+    for name, words in config.variants.items():
+        searches[name] = parse(SearchConfig, "", ["--config", str(root / config.search), *words.split()])
+        assert searches[name].cost.target == config.target
+    assert {search.strategy for search in searches.values()} == set(get_args(StrategyName))
