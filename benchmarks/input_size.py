@@ -1,12 +1,11 @@
-"""Held-out scores of a trained network at several input sizes, and the choice of one.
+"""Scores of a trained network on its validation split at several input sizes, and the choice of one.
 
     python benchmarks/input_size.py --data DUTS-TR [--weights lite] [--sizes 224 256] [--write FILE]
 
-The pictures are those that train.py held out (`--held_out`, `--seed`), so nothing is chosen on a benchmark. `--write`
+The images are the validation split of train.py (`--held-out`, `--seed`), so nothing is chosen on a benchmark. `--write`
 stores the network with the size of the best weighted F. Prints a table; the last line is JSON.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,21 +16,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.datasets import EpochBatches, SaliencyDataset, make_loader, split_pairs
 from data.layouts import find_pairs
+from data.pairs import with_coding
 from data.transforms import EvalTransform
 from evaluation.tables.writer import Table, markdown
 from inference.weights import load_network, save_weights
 from training.validation import validate
+from utils.config import arguments
 from utils.device import choose_device, choose_precision, keep_memory
 from utils.errors import exit_on_user_error
 
 
 def main() -> int:
-    """Validates at every size."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="the data set that was trained on")
+    """Scores every size; 0 when everything was done."""
+    parser = arguments(__doc__, "benchmarks/input_size.py")
+    parser.add_argument("--data", type=Path, required=True, help="the dataset that was trained on")
     parser.add_argument("--weights", default="lite")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 256])
-    parser.add_argument("--held_out", type=float, default=0.05)
+    parser.add_argument("--held-out", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, metavar="FILE", help="a .safetensors for the network with the best size")
     options = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> int:
     device = choose_device("auto")
     loaded = load_network(options.weights)
     network = loaded.network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    _, held_out = split_pairs(find_pairs(options.data), options.held_out, options.seed)
+    _, held_out = split_pairs(with_coding(find_pairs(options.data)), options.held_out, options.seed)
     record: dict[int, dict[str, float]] = {}
     for size in options.sizes:
         loader = make_loader(SaliencyDataset(held_out, EvalTransform()), EpochBatches(len(held_out), 16, [size]))
