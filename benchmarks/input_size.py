@@ -23,6 +23,7 @@ from inference.weights import load_network, save_weights
 from training.validation import validate
 from utils.config import arguments
 from utils.device import choose_device, choose_precision, keep_memory
+from utils.distributed import Processes
 from utils.errors import exit_on_user_error
 
 
@@ -41,10 +42,11 @@ def main() -> int:
     loaded = load_network(options.weights)
     network = loaded.network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     _, held_out = split_pairs(with_coding(find_pairs(options.data)), options.held_out, options.seed)
+    precision = choose_precision("auto", device)
     record: dict[int, dict[str, float]] = {}
     for size in options.sizes:
         loader = make_loader(SaliencyDataset(held_out, EvalTransform()), EpochBatches(len(held_out), 16, [size]))
-        record[size] = validate(network, loader, device, choose_precision("auto", device))
+        record[size] = validate(network, loader, device, precision, Processes(0, 1, device))
     rows = [
         [str(size), str(len(held_out)), *(f"{scores[key]:.4f}" for key in ("wfm", "maxf", "mae"))]
         for size, scores in record.items()
