@@ -1,9 +1,7 @@
 """What a search measures after each epoch, and what it leaves at its end: the genotype and the page."""
 
 import math
-import platform
 from dataclasses import replace
-from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
@@ -11,6 +9,7 @@ from nas.page import draw_epoch, write_page
 from nas.search_state import Search
 from nas.search_step import rests
 from nas.strategies.darts import within_cost
+from nas.versions import versions
 from nas.watch import EpochProgress, EpochRecord, chosen_record, collapse, discretisation_gap, measure_epoch
 from net.settings import NetworkConfig, relaxation
 from training.compatibility import portable
@@ -89,11 +88,9 @@ def write_result(search: Search) -> None:
 
 def provenance(search: Search) -> dict[str, Any]:
     """Where a genotype comes from: settings with file names only, data, versions."""
-    packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
-    packages["python"] = platform.python_version()
     return {
         "searched_by": "search.py", "strategy": "darts", "budget": search.account.state_dict(),
         "seed": search.config.seed, "epochs": search.config.epochs,
         "step": search.progress.step, "images": search.halves.images, "precision": search.precision,
-        "processes": search.processes.world, "config": portable(to_plain(search.config)), "versions": packages,
+        "processes": search.processes.world, "config": portable(to_plain(search.config)), "versions": versions(),
     }  # fmt: skip

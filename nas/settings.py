@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from data.settings import AugmentConfig, SeedsConfig
 from net.settings import ArchitectConfig, CostConfig, LossConfig, SpaceConfig, alphas_rest
@@ -25,7 +25,6 @@ from utils.settings import (
 )
 
 StrategyName = Literal["darts", "oneshot", "predictor", "proxy", "random"]
-STRATEGIES: tuple[str, ...] = get_args(StrategyName)
 ProxyName = Literal["synflow", "gradient_norm", "naswot", "parameters", "macs"]
 TOLERANCE = 0.02
 """How far from `cost.target` a genotype may be, as a share."""

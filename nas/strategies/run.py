@@ -1,9 +1,7 @@
 """A search by any strategy but `darts`, in its folder: set up, resume, unit after unit, then genotype and page."""
 
 import json
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from nas.strategies.predictor import PredictorStrategy
 from nas.strategies.proxy import ProxyStrategy
 from nas.strategies.random_draws import RandomStrategy
 from nas.strategies.task import Outcome, Strategy, Task, base_macs
+from nas.versions import versions
 from net.genotype import Genotype
 from net.mixture import check_space
 from training.checkpoints import StateError
@@ -124,13 +123,11 @@ def finish(config: SearchConfig, task: Task, outcome: Outcome, log: RunLog) -> N
 
 def provenance(config: SearchConfig, task: Task, outcome: Outcome) -> dict[str, Any]:
     """Where a genotype comes from: strategy, reason, budget, settings with file names only, data, versions."""
-    packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
-    packages["python"] = platform.python_version()
     return {
         "searched_by": "search.py", "strategy": config.strategy, "reason": outcome.reason, "seed": config.seed,
         "budget": task.account.state_dict(), "macs_of_edges": task.choices.cost_of(outcome.names),
         "images": task.halves.images, "precision": task.precision, "config": portable(to_plain(config)),
-        "versions": packages,
+        "versions": versions(),
     }  # fmt: skip
 
 
