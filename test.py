@@ -157,11 +157,13 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     if outputs.file and (settings.sheet or settings.resume):
         raise UserError(f"--out {settings.out}: is one file; --sheet and --resume need a folder as --out.")
     weights = weights_path(settings.weights)
-    check_paths(settings, sets, outputs, weights)
+    check_paths(settings, sets, style, outputs, weights)
     return Request(clip, sets, style, outputs, load_network(weights))
 
 
-def check_paths(settings: TestSettings, sets: Sequence["ImageSet"], outputs: "Outputs", weights: Path) -> None:
+def check_paths(
+    settings: TestSettings, sets: Sequence["ImageSet"], style: "Style", outputs: "Outputs", weights: Path
+) -> None:
     """Compares every input with every output.
 
     Raises:
@@ -173,7 +175,8 @@ def check_paths(settings: TestSettings, sets: Sequence["ImageSet"], outputs: "Ou
     from inference.video.writer import Target
     from utils.paths import refuse_overlaps
 
-    more = [settings.calibration, None if settings.video is None else Path(settings.video), Path(settings.type)]
+    more = [settings.calibration, None if settings.video is None else Path(settings.video)]
+    more += [Path(settings.type)] if style.kind == "image" else []
     inputs = [*input_paths(sets), weights, *settings.plugins, *(path for path in more if path is not None)]
     written = [outputs.out]
     if not outputs.file:

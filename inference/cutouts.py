@@ -63,7 +63,7 @@ class Style:
             return cls("plain", _WORDS[kind], despilled, crop)
         if kind in KINDS:
             return cls(kind, None, despilled, crop)
-        if Path(kind).is_file():
+        if _is_file(kind):
             return cls("image", read_image(kind), despilled, crop)
         try:
             red, green, blue = ImageColor.getrgb(kind)[:3]
@@ -104,6 +104,14 @@ class Style:
                 behind = self.background
         assert behind is not None, self.kind
         return compositing.on_background(image, saliency, behind, self.despilled)
+
+
+def _is_file(text: str) -> bool:
+    """Whether there is such a file; a text that no file can be named by is none."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def check_format(path: Path, alpha: bool) -> None:

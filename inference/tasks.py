@@ -88,7 +88,7 @@ class Outputs:
         if count != 1 or len(drawn) > 1:
             what = f"{count} images" if count != 1 else " and ".join(drawn)
             raise TaskError(f"--out {out}: is one file, but the run has {what}. Give a folder as --out.")
-        check_format(out, alpha=drawn == ["cutout"] and style.has_alpha)
+        check_format(out, alpha=list(drawn) == ["cutout"] and style.has_alpha)
         return cls(out, (drawn[0] if drawn else "maps",), file=True)
 
     def path(self, task: Task, kind: str) -> Path:

@@ -38,7 +38,7 @@ def exit_on_user_error(main: Callable[[], int]) -> int:
     A character that the console cannot show is escaped. A closed standard output ends the program silently.
 
     Returns:
-        What `main` returned, 2 after a `UserError`, 130 after Ctrl-C.
+        What `main` returned, 2 after a `UserError` or an error of the file system, 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -52,6 +52,10 @@ def exit_on_user_error(main: Callable[[], int]) -> int:
         return 1
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {one_line(f'{place}{error.strerror or error}')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped. What is written is whole.", file=sys.stderr)
