@@ -173,7 +173,7 @@ def _resize_by_half_pixels(openvino: Any, model: Any) -> None:
     """
     for old in [node for node in model.get_ordered_ops() if node.get_type_name() == "Interpolate"]:
         attributes = old.get_attributes()
-        if attributes["coordinate_transformation_mode"] != "pytorch_half_pixel":
+        if attributes["coordinate_transformation_mode"] != "pytorch_half_pixel" or len(old.input_values()) != 3:
             continue
         attributes["coordinate_transformation_mode"] = "half_pixel"
         image, sizes, axes = old.input_values()

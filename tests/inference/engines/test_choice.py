@@ -85,6 +85,17 @@ def test_auto_gives_its_reason_and_remembers(loaded, alone, quiet, monkeypatch):
     assert (again.name, again.precision, again.reason) == (first.name, first.precision, first.reason)
 
 
+def test_memory_is_kept_before_anything_is_timed(loaded, alone, monkeypatch):
+    """It changes the times, so the measurement must run as the run does."""
+    order = []
+    monkeypatch.setattr(choice, "keep_memory", lambda: order.append("kept"))
+    monkeypatch.setattr(
+        choice, "race", lambda turns: order.append("timed") or choice.Outcome(TORCH, {TORCH: [1.0]}, 0.0)
+    )
+    build_engine(loaded, precision="fp32")
+    assert order == ["kept", "timed"]
+
+
 def test_another_network_size_processor_or_plugin_is_measured_anew(loaded, alone, quiet, monkeypatch):
     build_engine(loaded)
     build_engine(replace(loaded, sha256="another"))

@@ -12,6 +12,7 @@ from data.transforms import prepare_image
 from evaluation.metrics import score_pair
 from inference.engines.base import EngineError
 from inference.engines.choice import build_engine
+from inference.engines.onnx_engine import OnnxEngine
 from inference.predictor import Predictor
 from inference.saliency import to_8bit
 from inference.weights import load_network
@@ -60,6 +61,25 @@ def test_a_second_start_reads_what_the_first_converted(name, loaded, monkeypatch
     monkeypatch.setattr("torch.export.export", convert)
     monkeypatch.setattr("torch.onnx.export", convert)
     build_engine(loaded, name, "fp32", streams=2)
+
+
+def test_a_damaged_engine_file_is_made_again(name, loaded, images, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("AUTO_MSFNET_CACHE", str(tmp_path))
+    exact = build_engine(loaded, name, "fp32")(images)
+    for kept in (path for path in tmp_path.rglob("model.*") if path.suffix != ".xml"):
+        kept.write_bytes(kept.read_bytes()[:-1000])
+    assert torch.equal(build_engine(loaded, name, "fp32")(images), exact)
+    assert "is damaged; it is made again" in capsys.readouterr().err
+
+
+def test_every_stream_of_onnx_runtime_has_its_threads(loaded, monkeypatch):
+    """A session has one pool for all callers: 8 callers with 2 threads each need 8 more threads, and a caller's own."""
+    for package in PACKAGES["onnxruntime"]:
+        pytest.importorskip(package, reason=f"needs {package} (requirements-deploy.txt)")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    for streams, threads in ((1, 16), (8, 9), (16, 1)):
+        engine = OnnxEngine(loaded, 64, "fp32", streams)
+        assert engine._session.get_session_options().intra_op_num_threads == threads
 
 
 def test_int8_without_images(name, loaded):
