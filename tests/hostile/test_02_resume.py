@@ -81,10 +81,10 @@ def test_moved_inputs_and_outputs_are_kept(run, photos, tmp_path):
 def test_killed_at_random_moments(root, words, tmp_path):
     """Ten kills with SIGKILL; the same command then ends with the files of a run that was never killed."""
     rng = np.random.default_rng(0)
-    for i in range(150):
+    for i in range(60):
         pixels = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
         (tmp_path / "many").mkdir(exist_ok=True)
-        Image.fromarray(pixels).resize((600, 400)).save(tmp_path / "many" / f"{i}.png")
+        Image.fromarray(pixels).resize((300, 200)).save(tmp_path / "many" / f"{i}.png")
     command = [sys.executable, str(root / "test.py"), *words, "--images", str(tmp_path / "many"), "--overlay"]
     out, environment = tmp_path / "out", {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
