@@ -85,7 +85,7 @@ def main() -> int:
     scores: Scores = {}
     for variant, seed in tqdm(runs, disable=None):
         folder = group.complete(training(variant, seed, options, budget, listed))
-        scores[variant, seed] = score(group, folder, {**sets, CHOICE: choice}, options.device)
+        scores[variant, seed] = score(group, folder, {**sets, CHOICE: choice}, options)
     table = table_folder(options.update_docs) / "loss_ablation.md"
     report(options.variants, [*sets, CHOICE], scores, table, budget)
     return 0
@@ -107,6 +107,7 @@ def parse() -> argparse.Namespace:
     add("--epochs", type=int, default=5)
     add("--batch", type=int, default=16)
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    add("--engine", default="auto", help="of test.py, which scores the runs")
     add("--out", type=Path, default=Path("runs/loss_ablation"), help="folder of the runs")
     add("--update-docs", action="store_true", help=UPDATE_HELP)
     return parser.parse_args()
@@ -151,15 +152,17 @@ def training(variant: str, seed: int, options: argparse.Namespace, budget: Budge
     ])  # fmt: skip
 
 
-def score(group: RunGroup, folder: Path, sets: dict[str, Path], device: str) -> dict[str, dict[str, float]]:
+def score(
+    group: RunGroup, folder: Path, sets: dict[str, Path], options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
     """Scores of a finished training on every dataset, by test.py."""
     weights = folder / "best.safetensors"
     data = [f"{name}={root}" for name, root in sets.items()]
     content = {
-        "weights": file_content(weights), "device": device,
+        "weights": file_content(weights), "device": options.device, "engine": options.engine,
         "data": {name: file_content(root) for name, root in sets.items()},
     }  # fmt: skip
-    words = ("--weights", str(weights), "--data", *data, "--device", device)
+    words = ("--weights", str(weights), "--data", *data, "--device", options.device, "--engine", options.engine)
     tested = group.complete(Run(f"scores-{folder.name}", "test.py", words, content))
     record = json.loads((tested / "results.json").read_text(encoding="utf-8"))
     scored = record.get("sets") or record["jobs"]  # the name in earlier releases

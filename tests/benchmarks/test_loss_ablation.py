@@ -52,7 +52,7 @@ def ablation(tmp_path, monkeypatch, *more):
         "loss_ablation.py", "--train", str(tmp_path / "data"), "--data", f"Scenes={tmp_path / 'scenes'}",
         "--config", str(tmp_path / "lite.yaml"), "--variants", "bce", "iou", "--seeds", "1", "--images", "4",
         "--choice", "2", "--size", "32", "--epochs", "1", "--batch", "2", "--encoder-weights", "none",
-        "--device", "cpu", *more,
+        "--device", "cpu", "--engine", "torch", *more,
     ])  # fmt: skip
     assert loss_ablation.main() == 0
     return {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.rglob("finished.json")}
