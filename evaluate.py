@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Literal
 
 from evaluation import measures
-from utils.config import Parser, arguments, named_folders
+from settings.limits import Count, OptionalCount
+from settings.parser import Parser, arguments, named_folders
+from settings.plugins import run_files
 from utils.errors import UserError, exit_on_user_error
 from utils.paths import claim, refuse_overlaps
-from utils.plugins import run_files
-from utils.settings import Count, OptionalCount
 
 RESAMPLES = 10_000
 RANKED_BY = "sm"

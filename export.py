@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from inference.export_records import FORMS, SUFFIXES
 from inference.settings import SAMPLES, EngineName, EnginePrecision
-from utils.config import arguments, named_folders
+from settings.limits import Side
+from settings.parser import arguments, named_folders
 from utils.errors import UserError, exit_on_user_error, say
 from utils.paths import claim, refuse_overlaps, release
-from utils.settings import Side
 
 if TYPE_CHECKING:
     from inference.engines.exported import Exported
@@ -45,7 +45,7 @@ GREATEST = 1e-3
 def main(words: Sequence[str] | None = None) -> int:
     """Exports, checks and writes a file; or checks an existing one."""
     options = parse(words)
-    from utils.plugins import run_files
+    from settings.plugins import run_files
 
     run_files(options.plugins)
     return export(options) if options.verify is None else verify(options)

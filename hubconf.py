@@ -25,7 +25,7 @@ if typing.TYPE_CHECKING:
 dependencies = ["torch", "timm", "numpy", "cv2", "PIL", "safetensors"]
 
 _ROOT = _Path(__file__).resolve().parent
-_PACKAGES = ("utils", "net", "data", "evaluation", "inference", "training", "nas")
+_PACKAGES = ("utils", "settings", "net", "data", "evaluation", "inference", "training", "nas")
 _imported: dict[str, _ModuleType] = {}  # our modules between two calls
 
 

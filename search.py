@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nas.settings import CompareConfig, SearchConfig
-from utils.config import parse
+from settings.parser import parse
 from utils.errors import exit_on_user_error
 
 if TYPE_CHECKING:  # imported where they are used, after the command line is parsed: `--help` needs no PyTorch
@@ -33,10 +33,10 @@ def main() -> int:
 
     from nas.search_state import set_up
     from nas.strategies.run import search_by_strategy
+    from settings.plugins import run_files
     from training.out_of_memory import reported
+    from training.processes import join
     from utils.device import choose_device, keep_memory
-    from utils.distributed import join
-    from utils.plugins import run_files
 
     run_files(config.plugins)
     keep_memory()

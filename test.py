@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from inference.tasks import ImageSet, Outputs
     from inference.video.reader import Clip
     from inference.weights import LoadedNetwork
-    from utils.distributed import Processes
+    from training.processes import Processes
 
 CALIBRATION_IMAGES = 100
 PACKAGES = (
@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     settings = read_settings(__doc__, words)
     # Heavy imports come after the parsing, so that --help and wrong options are answered at once.
     from inference.engines.choice import engine_device
-    from utils.distributed import join
+    from training.processes import join
 
     processes = join(engine_device(settings.engine, settings.device))
     try:
@@ -142,7 +142,7 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     from inference.tasks import Outputs, dataset_set, folder_set
     from inference.video.reader import Clip
     from inference.weights import load_network, weights_path
-    from utils.plugins import run_files
+    from settings.plugins import run_files
 
     run_files(settings.plugins)
     if settings.video is not None and processes.world > 1:

@@ -14,8 +14,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, cast
 
+from settings.parser import parse
 from training.settings import TrainConfig
-from utils.config import parse
 from utils.errors import exit_on_user_error
 
 if TYPE_CHECKING:  # imported where they are used, after the command line is parsed: `--help` needs no PyTorch
@@ -28,11 +28,11 @@ def main() -> int:
     """Trains, or resumes where the last run stopped."""
     config = parse(TrainConfig, "Train Auto-MSFNet.")
 
+    from settings.plugins import run_files
     from training.out_of_memory import reported
+    from training.processes import join
     from training.run import set_up
     from utils.device import choose_device, keep_memory
-    from utils.distributed import join
-    from utils.plugins import run_files
 
     run_files(config.plugins)
     keep_memory()

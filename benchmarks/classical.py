@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.image_io import read_image, write_png
 from data.layouts import Pair, find_pairs
-from utils.config import named_folders
+from settings.parser import named_folders
 from utils.errors import UserError, exit_on_user_error
 
 Pixels = NDArray[np.uint8]

@@ -38,9 +38,9 @@ from evaluation.measures import KEYS
 from evaluation.metrics import DatasetScores
 from evaluation.scoring import score_maps
 from evaluation.tables.writer import Table, markdown
-from utils.cores import usable_cores
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
+from utils.hardware import usable_cores
 
 Numbers = dict[str, float]
 TOLERANCE = 1e-9

@@ -32,11 +32,11 @@ from data.masks import read_mask
 from data.settings import DataConfig
 from inference.weights import FORMAT, load_network
 from net.genotype import Genotype, load
+from settings.limits import Limit
+from settings.parser import arguments, read_yaml, to_plain
 from training.settings import TrainConfig
-from utils.config import arguments, read_yaml, to_plain
 from utils.errors import UserError, exit_on_user_error, printable
 from utils.files import replace_bytes
-from utils.settings import Limit
 
 LONGEST = 300  # characters of a message
 _KIND = 100  # characters by which failures are told apart

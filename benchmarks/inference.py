@@ -51,11 +51,11 @@ from inference.saliency import restore, to_8bit
 from inference.tasks import Outputs, Task, folder_set
 from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, build_network
-from utils.config import arguments
-from utils.cores import usable_cores
+from settings.parser import arguments
 from utils.device import DeviceError, banner, keep_memory
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
+from utils.hardware import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIANTS: tuple[tuple[EngineName, EnginePrecision], ...] = (

@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.tables import UPDATE_HELP, table_folder
 from data.layouts import Pair, find_pairs
 from evaluation.tables.writer import Table, markdown
+from settings.parser import named_folders
 from training.run_group import Run, RunGroup, file_content, training_run
-from utils.config import named_folders
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text, write_beside
 

@@ -25,7 +25,7 @@ from evaluation.tables.writer import Table, markdown
 from inference.folding.network import fold
 from inference.weights import load_network, shipped
 from net.auto_msfnet import build_network
-from utils.config import arguments
+from settings.parser import arguments
 from utils.files import replace_text
 
 PUBLISHED = ("resnet50", "vgg16")

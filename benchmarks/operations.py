@@ -26,10 +26,10 @@ from nas.latency import SCHEMA, side_key
 from net import encoder as encoders
 from net import operations
 from net.cost import Side
+from settings.plugins import run_files
 from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
-from utils.plugins import run_files
 
 
 def main() -> int:

@@ -36,11 +36,11 @@ from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
 from inference.tasks import Outputs, Task, folder_set
 from inference.weights import load_network
-from utils.config import arguments
-from utils.cores import usable_cores
+from settings.parser import arguments
 from utils.device import banner, choose_device, keep_memory
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
+from utils.hardware import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -22,7 +22,7 @@ from data.image_io import ImageReadError
 from data.layouts import Pair, Survey, survey
 from data.masks import MaskCoding, MaskCodingError, find_coding, parse_mask_values
 from data.pairs import SizeMismatchError, read_pair
-from utils import config
+from settings import parser as config
 from utils.errors import exit_on_user_error, printable
 
 _SHOWN = 10

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from utils.cores import usable_cores
-from utils.settings import Limit, OptionalSeed, SettingError, Share, Side, check_limits
+from settings.limits import Limit, OptionalSeed, SettingError, Share, Side, check_limits
+from utils.hardware import usable_cores
 
 
 @dataclass(frozen=True)

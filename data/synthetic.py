@@ -23,7 +23,7 @@ from data.errors import DataError
 from data.image_io import Pixels, write_jpeg, write_png
 from data.shapes import Placement, Plane, Silhouette, ellipse, polygon, random_silhouette, rasterise
 from data.textures import ColourImage, Palette, clouds, coloured, random_texture
-from utils import config
+from settings import parser as config
 from utils.errors import exit_on_user_error
 
 _DIFFERENCE = 40.0

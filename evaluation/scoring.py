@@ -16,8 +16,8 @@ from data.masks import read_mask
 from evaluation.map_files import MapError, ScorePair, read_map
 from evaluation.measures import KEYS, Measure, registered
 from evaluation.metrics import Curves, DatasetScores, PairScores, ScoredMap, dataset_measures, score_pair
-from utils.cores import usable_cores
 from utils.errors import UserError
+from utils.hardware import usable_cores
 
 CHUNK = 8  # maps that a worker gets at a time
 WORTH_A_POOL = 100  # for fewer maps, starting processes costs more than it saves

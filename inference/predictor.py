@@ -32,7 +32,7 @@ from inference.settings import EngineName, EnginePrecision
 from inference.weights import LoadedNetwork, load_network
 from utils.device import choose_device
 from utils.errors import UserError
-from utils.settings import DeviceName
+from utils.hardware import DeviceName
 
 ImageLike = Pixels | Image.Image | str | Path
 """An RGB array, a Pillow image or the path of a file."""

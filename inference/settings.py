@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from utils.config import Parser, arguments, named_folders
+from settings.limits import Limit, Share, Side
+from settings.parser import Parser, arguments, named_folders
 from utils.errors import UserError
-from utils.settings import DeviceName, Limit, Share, Side
+from utils.hardware import DeviceName
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 EnginePrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]

@@ -43,12 +43,12 @@ from nas.settings import (
 from net.derive import allowed, check_genotype, random_genotype, strongest
 from net.genotype import Genotype, load
 from net.settings import SpaceConfig
+from settings.parser import parse
+from settings.plugins import run_files
 from training.run_group import Run, RunGroup, file_content, settings_content, training_run
 from training.settings import TrainConfig
 from utils.checkpoint import load_checkpoint
-from utils.config import parse
 from utils.files import replace_text
-from utils.plugins import run_files
 
 HELD_OUT = "held-out"
 

@@ -19,7 +19,7 @@ from nas.settings import SearchConfig
 from nas.watch import EpochRecord, collapse
 from net.derive import allowed
 from net.genotype import operations_of
-from utils.config import to_plain
+from settings.parser import to_plain
 from utils.files import replace_bytes, replace_text
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")

@@ -12,8 +12,8 @@ from nas.strategies.darts import within_cost
 from nas.versions import versions
 from nas.watch import EpochProgress, EpochRecord, chosen_record, collapse, discretisation_gap, measure_epoch
 from net.settings import NetworkConfig, relaxation
+from settings.parser import to_plain
 from training.compatibility import portable
-from utils.config import to_plain
 from utils.files import replace_text
 
 

@@ -23,19 +23,20 @@ from net.encoder import check_sizes
 from net.losses import saliency_loss
 from net.mixture import check_space
 from net.supernet import SuperNet, build_supernet
+from settings.limits import in_group
+from settings.parser import to_plain
 from training.checkpoints import StateError
 from training.compatibility import contents
 from training.optim import build_optimizer
 from training.precision import Name, settle, trial
+from training.processes import Processes
 from training.progress import Progress
 from training.random_state import compute_deterministically, seed_everything
 from training.run_log import RunLog
 from training.session import Format, Session
-from utils.config import to_plain
 from utils.device import autocast, banner
-from utils.distributed import Processes
 from utils.files import replace_text
-from utils.settings import Precision, in_group
+from utils.hardware import Precision
 
 FORMAT, LAYOUT = "auto-msfnet-search/3", 3
 FREE = frozenset({

@@ -6,23 +6,22 @@ from typing import Annotated, Literal
 
 from data.settings import AugmentConfig, SeedsConfig
 from net.settings import ArchitectConfig, CostConfig, LossConfig, SpaceConfig, alphas_rest
-from training.settings import OptimConfig
-from utils.errors import UserError
-from utils.settings import (
+from settings.limits import (
     Count,
-    DeviceName,
     Limit,
     NotNegative,
     OptionalCount,
     OptionalSeed,
     Positive,
-    Precision,
     Seed,
     Share,
     Side,
     Workers,
     check_limits,
 )
+from training.settings import OptimConfig
+from utils.errors import UserError
+from utils.hardware import DeviceName, Precision
 
 StrategyName = Literal["darts", "oneshot", "predictor", "proxy", "random"]
 ProxyName = Literal["synflow", "gradient_norm", "naswot", "parameters", "macs"]
@@ -272,7 +271,7 @@ class SearchConfig:
         optim: how the weights of `darts` move; DARTS' rates, a tenth for the encoder.
         loss: of weights and alphas; without polishing, which says little while everything is blurred.
         watch: what counts as a collapse; `darts`.
-        plugins: Python files that register your own parts, see `utils.plugins`; they run before anything is built.
+        plugins: Python files that register your own parts, see `settings.plugins`; they run before anything is built.
         encoder_weights: `imagenet` (the library downloads them), a path, or `none`.
         epochs: passes of `darts` over the half that trains the weights; 50 in DARTS. The other half is read again from
             its beginning when it is used up.

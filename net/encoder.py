@@ -19,9 +19,9 @@ from torchvision.models import ResNet50_Weights, VGG16_BN_Weights, resnet50, vgg
 
 from net.state_dicts import check_values, fitting
 from net.wiring import CELL_STRIDES
+from settings.plugins import Registry
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
-from utils.plugins import Registry
 
 LEVELS = 4  # E2..E5
 _OTHER = "Choose another encoder, such as resnet50 or mobilenetv3_large_100."

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from net.auto_msfnet import Logits
 from net.settings import LossConfig
+from settings.plugins import Registry
 from utils.errors import UserError
-from utils.plugins import Registry
 
 
 class LossError(UserError):

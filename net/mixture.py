@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from net import operations
 from net.chains import Chain, units_of
-from utils.settings import SettingError
+from settings.limits import SettingError
 
 BN_EPS = nn.BatchNorm2d(1).eps
 

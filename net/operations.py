@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from settings.plugins import Registry
 from utils.errors import UserError
-from utils.plugins import Registry
 
 Factory = Callable[[int, bool], nn.Module]
 

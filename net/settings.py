@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from utils.settings import Channels, Count, Limit, NotNegative, Positive, SettingError, Share, check_limits
+from settings.limits import Channels, Count, Limit, NotNegative, Positive, SettingError, Share, check_limits
 
 Topology = Literal["released", "figure"]
 PAPER_SPACE = (

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from data.settings import SizeStage
+from settings.parser import parse
 from training.settings import TrainConfig
-from utils.config import parse
 
 RECIPES = ["lite", "resnet50", "vgg16"]
 FOLDER = Path(__file__).resolve().parents[1] / "configs"

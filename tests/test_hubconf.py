@@ -11,11 +11,11 @@ import pytest
 from data.image_io import read_image
 from inference.predictor import Predictor
 
-DECOYS = ("utils", "data", "net", "training", "inference", "evaluation", "nas")
+DECOYS = ("utils", "settings", "data", "net", "training", "inference", "evaluation", "nas")
 CALLER = """
 import json, sys
 import numpy, torch
-import utils, data, net, training, inference, evaluation, nas
+import utils, settings, data, net, training, inference, evaluation, nas
 import utils.helper
 decoys = {name: sys.modules[name] for name in (*DECOYS, "utils.helper")}
 path = list(sys.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("utils", "net", "data", "evaluation", "inference", "training", "nas")
+PACKAGES = ("utils", "settings", "net", "data", "evaluation", "inference", "training", "nas")
 PROGRAMS = sorted(path.stem for path in ROOT.glob("*.py"))
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ABOVE = {*PROGRAMS, "benchmarks", "tests", "examples"}

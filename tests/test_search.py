@@ -17,9 +17,9 @@ from nas.search_state import set_up
 from nas.settings import SearchConfig
 from net.genotype import load
 from search import main as search_main
+from settings.parser import parse
+from training.processes import Processes
 from utils.checkpoint import load_checkpoint
-from utils.config import parse
-from utils.distributed import Processes
 from utils.errors import exit_on_user_error
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,17 +16,17 @@ import train
 from data.synthetic import write_scenes
 from inference.weights import load_network
 from net.genotype import load
+from settings.parser import parse
 from tests.test_train import SMALL
 from training.checkpoints import StateError
 from training.network import synchronise_batchnorm
 from training.out_of_memory import OutOfMemoryError, reported
+from training.processes import Processes
 from training.run import set_up
 from training.settings import TrainConfig
 from training.step import backward
 from training.throughput import norm
 from utils.checkpoint import load_checkpoint
-from utils.config import parse
-from utils.distributed import Processes
 from utils.errors import UserError
 
 

@@ -14,12 +14,12 @@ import torch
 
 import train
 from data.errors import DataError
+from settings.parser import parse
+from training.processes import join
 from training.run import set_up
 from training.settings import TrainConfig
 from training.step import backward
 from training.validation import validate
-from utils.config import parse
-from utils.distributed import join
 from utils.errors import UserError
 
 out = Path(sys.argv[1])

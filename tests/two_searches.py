@@ -15,8 +15,8 @@ from data.datasets import Batch
 from nas.search_state import Search, set_up
 from nas.settings import SearchConfig
 from net.architect import only
-from utils.config import parse
-from utils.distributed import join
+from settings.parser import parse
+from training.processes import join
 
 out = Path(sys.argv[1])
 config = parse(SearchConfig, "", sys.argv[2:])

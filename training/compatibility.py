@@ -10,8 +10,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any, get_type_hints
 
+from settings.parser import to_plain
 from training.checkpoints import StateError
-from utils.config import to_plain
 
 PATHS = frozenset({
     "root", "list_file", "genotype", "encoder_weights", "init", "operations", "plugins", "table", "out", "config",

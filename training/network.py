@@ -12,8 +12,8 @@ from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
 from net.encoder import check_sizes, stem
 from training.compatibility import portable
+from training.processes import DistributedError, Processes
 from training.settings import TrainConfig
-from utils.distributed import DistributedError, Processes
 
 
 def build(

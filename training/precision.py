@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.session import Session
 from utils.device import DeviceError, choose_precision
-from utils.settings import Precision
+from utils.hardware import Precision
 
 Name = Literal["fp32", "tf32", "bf16", "fp16"]
 SECONDS = 3.0

@@ -15,6 +15,7 @@ from evaluation.measures import renamed
 from inference.weights import load_network, save_weights
 from net.auto_msfnet import AutoMSFNet
 from net.losses import saliency_loss
+from settings.parser import to_plain
 from training import checkpoints
 from training.checkpoints import StateError
 from training.compatibility import contents
@@ -23,6 +24,7 @@ from training.initial_weights import take_fitting
 from training.network import build, callable_model
 from training.optim import build_optimizer
 from training.precision import Name, settle, trial
+from training.processes import Processes
 from training.progress import TrainProgress
 from training.random_state import compute_deterministically, seed_everything
 from training.run_log import RunLog
@@ -30,9 +32,7 @@ from training.session import Format, Session
 from training.settings import FREE, TrainConfig
 from training.throughput import Throughput
 from utils.checkpoint import FORMAT
-from utils.config import to_plain
 from utils.device import autocast, banner
-from utils.distributed import Processes
 from utils.files import replace_text
 
 BEST = "best.safetensors"

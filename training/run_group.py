@@ -18,8 +18,8 @@ from threading import Lock
 from typing import Any
 
 from net.genotype import load
+from settings.parser import parse
 from training.settings import TrainConfig
-from utils.config import parse
 from utils.errors import UserError
 from utils.files import replace_text
 

@@ -25,14 +25,14 @@ from typing import IO, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from settings.parser import to_plain
 from training.checkpoints import LAST, StateError, load_newest, rehearse, save_newest
 from training.compatibility import check_same, completed, defaults, portable, renamed
+from training.processes import Processes
 from training.progress import Progress
 from training.random_state import random_state, set_random_state
 from training.stop_request import StopRequest
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.config import to_plain
-from utils.distributed import Processes
 from utils.errors import UserError
 from utils.paths import claim
 

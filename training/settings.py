@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from data.settings import DataConfig, SeedsConfig
 from net.settings import LossConfig, NetworkConfig
+from settings.limits import Count, Limit, NotNegative, Seed, check_limits
 from utils.errors import UserError
-from utils.settings import Count, DeviceName, Limit, NotNegative, Precision, Seed, check_limits
+from utils.hardware import DeviceName, Precision
 
 
 class TrainError(UserError):
@@ -79,7 +80,7 @@ class TrainConfig:
     Attributes:
         data: the images, their validation split and augmentation.
         network: encoder, genotype, width.
-        plugins: Python files that register your own parts, see `utils.plugins`; they run before anything is built.
+        plugins: Python files that register your own parts, see `settings.plugins`; they run before anything is built.
         loss: terms and weights.
         optim: optimizer and learning-rate schedule.
         average: running average of the weights, which is validated and kept as the best where it is on.

@@ -11,8 +11,8 @@ from data.datasets import Batch, SaliencyDataset, SampleKey, collate
 from data.transforms import MEAN, STD
 from evaluation.metrics import ScoredMap, score_batch, summarise
 from net.auto_msfnet import AutoMSFNet
+from training.processes import Processes
 from utils.device import autocast
-from utils.distributed import Processes
 
 MEASURES = ("mae", "wfm", "maxf")
 """Keys of `evaluation.measures` that a validation computes."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from utils.errors import UserError
-from utils.settings import DeviceName, Precision
+from utils.hardware import DeviceName, Precision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

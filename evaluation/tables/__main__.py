@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.tables.documents import documents
-from utils.config import arguments
+from settings.parser import arguments
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
 

@@ -21,7 +21,7 @@ from nas.watch import EpochRecord
 from net.genotype import Genotype
 from net.settings import alphas_rest
 from net.supernet import SuperNet
-from utils.distributed import Processes
+from training.processes import Processes
 
 if TYPE_CHECKING:
     from nas.search_state import Search

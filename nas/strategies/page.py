@@ -9,7 +9,7 @@ from nas.cell_drawings import SHORT, draw_cells
 from nas.page import CSS, flat_settings
 from nas.strategies.task import Outcome, Task
 from net.genotype import Genotype
-from utils.config import to_plain
+from settings.parser import to_plain
 from utils.files import replace_text
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")

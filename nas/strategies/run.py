@@ -21,17 +21,17 @@ from nas.strategies.task import Outcome, Strategy, Task, base_macs
 from nas.versions import versions
 from net.genotype import Genotype
 from net.mixture import check_space
+from settings.limits import in_group
+from settings.parser import to_plain
 from training.checkpoints import StateError
 from training.compatibility import contents, portable
+from training.processes import Processes
 from training.progress import Progress
 from training.random_state import seed_everything
 from training.run_log import RunLog
 from training.session import Format, Session
-from utils.config import to_plain
 from utils.device import banner, choose_precision
-from utils.distributed import Processes
 from utils.files import replace_text
-from utils.settings import in_group
 
 STRATEGIES = {
     "oneshot": OneShotStrategy, "predictor": PredictorStrategy, "proxy": ProxyStrategy, "random": RandomStrategy,

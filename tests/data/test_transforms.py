@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data.settings import AugmentConfig
 from data.transforms import MEAN, STD, EvalTransform, TrainTransform, binarise, normalise, prepare_image
-from utils.settings import SettingError
+from settings.limits import SettingError
 
 SIDES = st.integers(8, 90)
 CONFIGS = st.builds(

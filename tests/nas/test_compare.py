@@ -13,8 +13,8 @@ from nas.genotype_space import dilated, names_of, without_dilation
 from nas.results import Result, write_results
 from nas.settings import CompareConfig
 from net.genotype import load
+from settings.parser import parse
 from utils.checkpoint import load_checkpoint
-from utils.config import parse
 from utils.errors import UserError
 
 SEARCH = """

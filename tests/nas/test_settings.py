@@ -12,7 +12,7 @@ from nas.halves import build_halves, split_halves
 from nas.search_state import as_stored_now
 from nas.settings import CompareConfig, SearchConfig, SearchDataConfig, StrategyName
 from net.settings import PAPER_SPACE
-from utils.config import parse, to_plain
+from settings.parser import parse, to_plain
 
 
 @pytest.mark.parametrize(

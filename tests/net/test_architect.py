@@ -13,7 +13,7 @@ from net.cost import ExpectedCost, edge_sides
 from net.encoder import Encoder
 from net.settings import ArchitectConfig, SpaceConfig, alphas_rest, relaxation
 from net.supernet import SuperNet
-from utils.settings import SettingError
+from settings.limits import SettingError
 
 SPACE = SpaceConfig("small", 4, ["none", "skip_connect", "conv_3x3", "dil_conv_3x3"])
 SMOOTH = SpaceConfig("small", 4, ["none", "skip_connect", "smooth_3x3", "smooth_1x1"])

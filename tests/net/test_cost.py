@@ -8,7 +8,7 @@ from net.derive import check_genotype, derive, random_genotype
 from net.genotype import GenotypeError, load
 from net.settings import PAPER_SPACE, CostConfig, SpaceConfig
 from net.supernet import build_supernet
-from utils.settings import SettingError
+from settings.limits import SettingError
 
 # A pixel at 128 channels, counted by hand from the layers.
 PER_PIXEL = {

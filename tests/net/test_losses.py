@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from net.auto_msfnet import Logits
 from net.losses import boundary, boundary_loss, iou_loss, saliency_loss
 from net.settings import LossConfig
-from utils.settings import SettingError
+from settings.limits import SettingError
 
 
 def window_max(x, width):

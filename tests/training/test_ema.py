@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from settings.limits import SettingError
 from training.ema import Average
 from training.settings import AverageConfig
-from utils.settings import SettingError
 
 
 def network(value):

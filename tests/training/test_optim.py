@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from net.auto_msfnet import build_network
 from net.settings import NetworkConfig
+from settings.limits import SettingError
 from training.optim import build_optimizer, rate_factor, set_learning_rates
 from training.progress import Progress
 from training.settings import OptimConfig
-from utils.settings import SettingError
 
 
 def test_triangular_is_f3nets_formula():

@@ -7,8 +7,8 @@ from net.auto_msfnet import build_network
 from net.settings import NetworkConfig
 from training import precision
 from training.precision import Timing, candidates, describe, fastest, measure, settle, trial
+from training.processes import Processes
 from utils.device import DeviceError
-from utils.distributed import Processes
 
 CPU = torch.device("cpu")
 

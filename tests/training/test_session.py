@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from training.checkpoints import StateError
+from training.processes import Processes
 from training.progress import Progress
 from training.session import Format, Session
-from utils.distributed import Processes
 from utils.errors import UserError
 from utils.paths import PathError
 

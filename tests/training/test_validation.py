@@ -6,8 +6,8 @@ import torch
 
 from data.datasets import Batch
 from net.auto_msfnet import Logits
+from training.processes import Processes
 from training.validation import validate
-from utils.distributed import Processes
 
 CPU = torch.device("cpu")
 ALONE = Processes(0, 1, CPU)

@@ -14,7 +14,7 @@ from nas.strategies.single_path import latin_path
 from net.settings import SpaceConfig
 from net.supernet import build_supernet
 from tests.nas.strategies.planted import PLANTED, SPACE, write_squares
-from utils.distributed import Processes
+from training.processes import Processes
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 

@@ -17,8 +17,8 @@ from net.derive import random_genotype
 from net.genotype import load
 from net.settings import SpaceConfig
 from training.checkpoints import StateError
+from training.processes import Processes
 from utils.checkpoint import load_checkpoint
-from utils.distributed import Processes
 
 SPACE = SpaceConfig("mobilenetv3_small_050", 16, ["none", "skip_connect", "conv_3x3", "dil_conv_3x3"])
 ALONE = Processes(0, 1, torch.device("cpu"))

@@ -19,8 +19,8 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from settings.limits import in_group, limit_of
 from utils.errors import UserError, one_line
-from utils.settings import in_group, limit_of
 
 Config = TypeVar("Config")
 RENAMED = {"operations": "plugins"}

@@ -11,8 +11,8 @@ from net.auto_msfnet import Logits, build_network
 from net.losses import LossError, saliency_loss
 from net.mixture import MixedOp
 from net.settings import LossConfig, NetworkConfig
-from utils.config import RENAMED, arguments
-from utils.plugins import PluginError, Registry, run_files
+from settings.parser import RENAMED, arguments
+from settings.plugins import PluginError, Registry, run_files
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

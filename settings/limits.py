@@ -1,4 +1,4 @@
-"""Types of settings: names of devices, and ranges of numbers, stated in the type of a field and checked in one place.
+"""Ranges of numbers in settings, stated in the type of a field and checked in one place.
 
     rate: Annotated[float, Limit(above=0)] = 0.1
     workers: Workers = 2
@@ -11,12 +11,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from utils.errors import UserError
-
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
 class SettingError(UserError):

@@ -11,9 +11,9 @@ from typing import Annotated, Literal, get_type_hints
 
 import pytest
 
-from utils.config import arguments, named_folders, parse, to_plain
+from settings.limits import Count, Limit, SettingError, Share, Workers, check_limits, limit_of
+from settings.parser import arguments, named_folders, parse, to_plain
 from utils.errors import UserError
-from utils.settings import Count, Limit, SettingError, Share, Workers, check_limits, limit_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -256,7 +256,7 @@ def test_mistakes_in_options_are_one_line(capsys, words, told):
 
 
 @pytest.mark.parametrize(
-    "module", ["utils.config", *sorted(f"{path.parent.name}.settings" for path in ROOT.glob("*/settings.py"))]
+    "module", ["settings.parser", *sorted(f"{path.parent.name}.settings" for path in ROOT.glob("*/settings.py"))]
 )
 def test_settings_load_nothing_heavy(module):
     code = f"import sys, {module}; print(*sys.modules)"

@@ -1,0 +1,1 @@
+"""Settings of programs: the command line and YAML files, ranges of numbers, files of the user."""
