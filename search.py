@@ -15,7 +15,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from nas.settings import CompareConfig, SearchConfig
+from nas.compare_settings import CompareConfig
+from nas.settings import SearchConfig
 from settings.parser import parse
 from utils.errors import exit_on_user_error
 
@@ -33,12 +34,14 @@ def main() -> int:
 
     from nas.search_state import set_up
     from nas.strategies.run import search_by_strategy
+    from net.losses import check_terms
     from settings.plugins import run_files
     from training.out_of_memory import reported
     from training.processes import join
     from utils.device import choose_device, keep_memory
 
     run_files(config.plugins)
+    check_terms(config.loss)
     keep_memory()
     processes = join(choose_device(config.device))
     try:

@@ -28,6 +28,7 @@ def main() -> int:
     """Trains, or resumes where the last run stopped."""
     config = parse(TrainConfig, "Train Auto-MSFNet.")
 
+    from net.losses import check_terms
     from settings.plugins import run_files
     from training.out_of_memory import reported
     from training.processes import join
@@ -35,6 +36,7 @@ def main() -> int:
     from utils.device import choose_device, keep_memory
 
     run_files(config.plugins)
+    check_terms(config.loss)
     keep_memory()
     processes = join(choose_device(config.device))
     try:

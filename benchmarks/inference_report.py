@@ -56,7 +56,7 @@ def write_report(parts: Mapping[str, Any], target: Path) -> None:
     lines = [
         "# Speed of every engine",
         "",
-        "Milliseconds a image, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
+        "Milliseconds an image, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
         "against the plain network (PyTorch eager, float32, contiguous, three heads, unfolded) in the same pipeline. "
         "`of peak`: operations of the folded network a second (of the plain one for `plain`), network 8, over those "
         "of the faster of a matrix product and a lone convolution in that precision in the same run. Spread: "

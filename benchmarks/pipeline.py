@@ -1,4 +1,4 @@
-"""How much longer a whole run takes than its network alone: decoding, resizing and encoding should hide behind it.
+"""How much longer a whole run takes than its network: decoding, resizing and encoding should hide behind it.
 
     python benchmarks/pipeline.py --images DIR [--weights NAME|FILE] [--batch N] [--rounds N]
 
@@ -145,7 +145,7 @@ def report(timings: Sequence[Timing], writer: MapWriter, count: int, options: ar
     alone = timings[0].median
     predictor = writer.predictor
     lines = [
-        "# Whole run against network alone",
+        "# Whole run against the network only",
         "",
         f"{count} images of `{options.images.name}`, weights `{Path(options.weights).stem}`, "
         f"{predictor.size} x {predictor.size}, batches of {writer.batch}; "
@@ -160,7 +160,7 @@ def report(timings: Sequence[Timing], writer: MapWriter, count: int, options: ar
         spread = f"{min(timing.seconds):.2f} to {max(timing.seconds):.2f}"
         cells = [f"{timing.median:.2f}", spread, f"{count / timing.median:.1f}", f"{timing.median / alone:.3f}"]
         rows.append([timing.name, *cells])
-    heads = ["way", "seconds", "fastest to slowest", "images/s", "of network alone"]
+    heads = ["way", "seconds", "fastest to slowest", "images/s", "of network only"]
     return "\n".join([*lines, markdown(Table(heads, rows))])
 
 

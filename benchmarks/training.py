@@ -11,9 +11,9 @@ Both bf16 variants need a CPU with bfloat16 units; without them they run in floa
 The loss and what the optimizer computes are the same in all. One more step of each goes through PyTorch's profiler.
 The report says as well what the processor allows: the multiply-accumulates of a step at the rate of a lone convolution.
 
-Then the first batches of a real epoch of the ResNet-50 network, read and augmented by two worker processes, and the
-share of that time in which the loop waited for its next batch, the start of the workers included. Last line: JSON,
-`speedup` of images/s over the plain loop and `data_wait`, that share, both of the ResNet-50 network.
+Then the first batches of a real epoch of the ResNet-50 network run, read and augmented by two worker processes. The
+report states the share of that time in which the loop waited for its next batch, the start of the workers included.
+Last line: JSON, `speedup` of images/s over the plain loop and `data_wait`, that share, both of the ResNet-50 network.
 """
 
 import argparse
@@ -41,6 +41,7 @@ from data.datasets import EpochBatches, SaliencyDataset, make_loader
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from data.transforms import TrainTransform
+from evaluation.tables.writer import Table, markdown
 from net import losses
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
@@ -215,9 +216,7 @@ def report(results: Results, epoch: dict[str, float], table: Path) -> None:
         f"`python benchmarks/training.py`; {banner(CPU, precision)}; medians of alternated turns, their spread in "
         f"brackets. The bf16 variants ran in {precision}.",
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        "| --- " * len(COLUMNS) + "|",
-        *(row for network, variants in results.items() for row in rows_of(network, variants)),
+        markdown(Table(COLUMNS, [row for each in results.items() for row in rows_of(*each)], left=4)),
         *(line for network, variants in results.items() for line in operators_of(network, variants)),
         *(line for network, variants in results.items() if network == BOUNDED for line in bound_of(network, variants)),
     ]
@@ -241,17 +240,19 @@ def report(results: Results, epoch: dict[str, float], table: Path) -> None:
     print(json.dumps(record))
 
 
-def rows_of(network: str, variants: dict[str, Turns]) -> list[str]:
-    """Lines of the table for one network."""
+def rows_of(network: str, variants: dict[str, Turns]) -> list[list[str]]:
+    """Cells of the table for one network."""
     _, batch, side = NETWORKS[network]
     speeds = {variant: speeds_of(network, turns) for variant, turns in variants.items()}
     plain, bf16 = median(speeds["float32"]), median(speeds["bf16"])
     return [
-        f"| {network} | {batch} | {side} | {variant} | {len(values)} "
-        f"| {median(values):.2f} ({min(values):.2f} to {max(values):.2f}) "
-        f"| {median(values) / plain:.2f} x | {median(values) / bf16:.2f} x | {memory_of(variants[variant]):.0f} |"
+        [
+            network, str(batch), str(side), variant, str(len(values)),
+            f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{median(values) / plain:.2f} x",
+            f"{median(values) / bf16:.2f} x", f"{memory_of(variants[variant]):.0f}",
+        ]
         for variant, values in speeds.items()
-    ]
+    ]  # fmt: skip
 
 
 def operators_of(network: str, variants: dict[str, Turns]) -> list[str]:
@@ -259,13 +260,13 @@ def operators_of(network: str, variants: dict[str, Turns]) -> list[str]:
     spent = {variant: seconds_of_operators(turns) for variant, turns in variants.items()}
     names = set().union(*spent.values())
     largest = sorted(names, key=lambda name: -sum(times.get(name, 0.0) for times in spent.values()))[:OPERATORS]
-    lines = ["", f"Where a step of {network} spends its time, in ms:", "", f"| operator | {' | '.join(spent)} |"]
-    lines.append("| --- " * (1 + len(spent)) + "|")
-    for name in largest:
-        cells = [f"{1000 * times.get(name, 0.0):.0f}" for times in spent.values()]
-        lines.append(f"| `{name.removeprefix('op ')}` | {' | '.join(cells)} |")
-    sums = [f"{1000 * sum(times.values()):.0f}" for times in spent.values()]
-    return [*lines, f"| all | {' | '.join(sums)} |"]
+    rows = [
+        [f"`{name.removeprefix('op ')}`", *(f"{1000 * times.get(name, 0.0):.0f}" for times in spent.values())]
+        for name in largest
+    ]
+    rows.append(["all", *(f"{1000 * sum(times.values()):.0f}" for times in spent.values())])
+    table = markdown(Table(["operator", *spent], rows))
+    return ["", f"Where a step of {network} spends its time, in ms:", "", *table.splitlines()]
 
 
 def bound_of(network: str, variants: dict[str, Turns]) -> list[str]:
@@ -278,10 +279,11 @@ def bound_of(network: str, variants: dict[str, Turns]) -> list[str]:
     speed = median(speeds_of(network, variants["float32"]))
     return [
         "",
-        f"A step of {network} asks for {work:.1f} billion multiply-accumulates an image. At the rate of a lone 3x3 of "
-        f"128 channels on 64 x 64 pixels, {plain:.0f} billion a second in the plain variant's precision and layout and "
-        f"{short:.0f} in ours, they alone take {1000 * work / plain:.0f} and {1000 * work / short:.0f} ms: a step of "
-        f"nothing else would be {short / work / speed:.2f} x the plain one measured here.",
+        f"A step of {network} needs {work:.1f} billion multiply-accumulates an image. A single 3x3 convolution of 128 "
+        f"channels on 64 x 64 pixels runs at {plain:.0f} billion a second in the plain variant's precision and layout, "
+        f"and at {short:.0f} in ours. At that rate the multiply-accumulates take {1000 * work / plain:.0f} and "
+        f"{1000 * work / short:.0f} ms: a step of nothing else would be {short / work / speed:.2f} x as fast as the "
+        f"plain one measured here.",
     ]
 
 

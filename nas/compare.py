@@ -25,21 +25,13 @@ from tqdm import tqdm
 from data.datasets import fingerprint
 from data.layouts import Pair, find_pairs
 from data.pairs import with_coding
+from nas.compare_settings import HOMOGENEOUS, PUBLISHED, RANDOM, UNDILATED, CompareConfig
 from nas.evidence import SupernetScore, add_supernet, add_trainings, check_budget, training_of
 from nas.evidence_report import write_report
 from nas.genotype_space import GenotypeSpace, dilated, without_dilation
 from nas.results import Result, read_results, size_of, write_results
 from nas.scoring import score_weights
-from nas.settings import (
-    HOMOGENEOUS,
-    PUBLISHED,
-    RANDOM,
-    UNDILATED,
-    CompareConfig,
-    SearchConfig,
-    SearchCostConfig,
-    SearchError,
-)
+from nas.settings import SearchConfig, SearchCostConfig, SearchError
 from net.derive import allowed, check_genotype, random_genotype, strongest
 from net.genotype import Genotype, load
 from net.settings import SpaceConfig

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
+from nas.compare_settings import PUBLISHED, RANDOM
 from nas.evidence import COLUMNS, SupernetScore, Training, genotypes_of, read_supernet, read_trainings
 from nas.evidence_statistics import (
     SITES,
@@ -27,7 +28,6 @@ from nas.evidence_statistics import (
 )
 from nas.matched import common_seeds
 from nas.results import ResultsError, read_compared, write_tables
-from nas.settings import PUBLISHED, RANDOM
 from net.genotype import Genotype
 from utils.files import replace_bytes, replace_text
 

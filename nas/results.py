@@ -17,8 +17,8 @@ from data.settings import DataConfig
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
 from inference.weights import load_network
+from nas.compare_settings import RANDOM
 from nas.matched import Trainings, common_seeds, difference, training_noise
-from nas.settings import RANDOM
 from training.run_group import settings_content
 from training.settings import TrainConfig
 from utils.errors import UserError

@@ -33,7 +33,8 @@ class SearchError(UserError):
     """A search that can't start or can't continue."""
 
 
-def _at_least(key: str, value: float, least: float) -> None:
+def at_least(key: str, value: float, least: float) -> None:
+    """Raises SearchError if the value of a key is below `least`."""
     if value < least:
         raise SearchError(f"{key}: {value}, expected {least} or more.")
 
@@ -71,7 +72,7 @@ class SearchDataConfig:
             object.__setattr__(self, "images", self.pictures)
             object.__setattr__(self, "pictures", None)
         for name, least in (("size", 32), ("workers", 0), ("scenes", 1)):
-            _at_least(f"data.{name}", getattr(self, name), least)
+            at_least(f"data.{name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class SearchCostConfig(CostConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("limit", "target"):
-            _at_least(f"cost.{name}", getattr(self, name), 0)
+            at_least(f"cost.{name}", getattr(self, name), 0)
         if self.limit and self.target > self.limit:
             raise SearchError(f"cost.target: {self.target:.4g} is above cost.limit {self.limit:.4g}. Raise the limit.")
 
@@ -145,7 +146,7 @@ class WatchConfig:
     gap_batches: OptionalCount = 2
 
     def __post_init__(self) -> None:
-        _at_least("watch.gap_batches", self.gap_batches, 0)
+        at_least("watch.gap_batches", self.gap_batches, 0)
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class OneShotConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("scored", 2), ("images", 2), ("generations", 0), ("population", 4)):
-            _at_least(f"oneshot.{name}", getattr(self, name), least)
+            at_least(f"oneshot.{name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ class ShortTrainingConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("images", 0)):
-            _at_least(f"training.{name}", getattr(self, name), least)
+            at_least(f"training.{name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class PredictorConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("initial", 2), ("rounds", 0), ("proposals", 1), ("pool", 1)):
-            _at_least(f"predictor.{name}", getattr(self, name), least)
+            at_least(f"predictor.{name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ class ProxyConfig:
     count: Count = 100
 
     def __post_init__(self) -> None:
-        _at_least("proxy.count", self.count, 1)
+        at_least("proxy.count", self.count, 1)
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ class RandomConfig:
     count: Count = 8
 
     def __post_init__(self) -> None:
-        _at_least("random.count", self.count, 1)
+        at_least("random.count", self.count, 1)
 
 
 @dataclass(frozen=True)
@@ -319,84 +320,9 @@ class SearchConfig:
     def __post_init__(self) -> None:
         check_limits(self)
         for name in ("epochs", "batch", "save_every"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         if alphas_rest(self.architect, self.epochs - 1, self.epochs):
             raise SearchError(
                 f"architect.warmup: {self.architect.warmup} of {self.epochs} epochs leaves none in which the alphas "
                 f"move, so chance would choose the cells. Give more epochs or a shorter warm-up."
             )
-
-
-RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS = "random", "published", "undilated", "homogeneous"
-"""Groups of genotypes of a comparison that no search makes."""
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """A comparison of searched, published and random cells. `search.py compare --help` lists the options.
-
-    Attributes:
-        data: the dataset that searches and trainings draw from.
-        search: settings of a search; its space is that of the random genotypes and its network is trained.
-        train: settings of a training, the same for all.
-        benchmarks: name -> dataset for the final scores.
-        variants: name -> further arguments of search.py, as one line; each is searched with every search seed.
-        images: drawn by seed 0 from `data` to search and train on.
-        held_out: as many further ones to score on.
-        search_seeds: one search for each, of every variant.
-        random_seeds: one random genotype for each.
-        target: multiply-accumulates of the 31 edges that random genotypes have to within 2 %; 0 draws evenly.
-        published: names of published genotypes.
-        undilated: groups (`random`, `published`) or genotypes (`random_0`) that are also trained with every dilated
-            operation replaced by the plain one of the same cost.
-        homogeneous: whether genotypes with one operation on all edges are trained, one for each operation.
-        train_seeds: one training for each, of every genotype.
-        consensus: names of variants whose searches also vote together: one genotype from the mean of their weights,
-            in a group of its own.
-        earlier: compare.json of a comparison with the same images and budget, whose results are reported beside.
-        jobs: searches, and trainings, that run side by side, each with its share of the cores.
-        encoder_weights: for search.py and train.py.
-        evidence: folder whose trainings.csv gets a row for each training; null for none.
-        report: write the tables of docs/search.md and of benchmarks/compare_lite from committed files, run nothing.
-        out: folder of the comparison.
-        pictures: old name of `images`, still read.
-    """
-
-    data: Path = Path("DUTS-TR")
-    search: Path = Path("configs/search_lite.yaml")
-    train: Path = Path("configs/compare_train.yaml")
-    benchmarks: dict[str, Path] = field(default_factory=dict)
-    variants: dict[str, str] = field(default_factory=lambda: {"searched": ""})
-    images: OptionalCount = 1500
-    held_out: Count = 150
-    search_seeds: Annotated[list[int], Limit(0, 2**32 - 1)] = field(default_factory=lambda: [0, 1, 2])
-    random_seeds: Annotated[list[int], Limit(0, 2**32 - 1)] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    target: Annotated[float, Limit(0, 1e18)] = 0.0
-    published: list[str] = field(default_factory=lambda: ["resnet50"])
-    undilated: list[str] = field(default_factory=list)
-    homogeneous: bool = False
-    train_seeds: Annotated[list[int], Limit(0, 2**32 - 1)] = field(default_factory=lambda: [0, 1])
-    consensus: list[str] = field(default_factory=list)
-    earlier: Path | None = None
-    jobs: Count = 1
-    encoder_weights: str = "imagenet"
-    evidence: Path | None = None
-    report: bool = False
-    out: Path = Path("runs/compare")
-    pictures: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.pictures is not None:
-            object.__setattr__(self, "images", self.pictures)
-            object.__setattr__(self, "pictures", None)
-        taken = [name for name in self.variants if name in (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)]
-        if taken:
-            raise SearchError(f"variants: '{taken[0]}' is the name of another group. Choose another.")
-        unknown = [name for name in self.consensus if name not in self.variants]
-        if unknown:
-            raise SearchError(f"consensus: '{unknown[0]}' is none of the variants ({', '.join(self.variants)}).")
-        wrong = [name for name in self.undilated if name.partition("_")[0] not in (RANDOM, PUBLISHED)]
-        if wrong:
-            raise SearchError(f"undilated: '{wrong[0]}', expected {RANDOM}, {PUBLISHED}, or a genotype as {RANDOM}_0.")
-        for name, least in (("jobs", 1), ("target", 0)):
-            _at_least(name, getattr(self, name), least)

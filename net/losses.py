@@ -41,6 +41,16 @@ def loss_term(name: str) -> Callable[[Term], Term]:
     return REGISTRY.register(name)
 
 
+def check_terms(config: LossConfig) -> None:
+    """Checks that every term in `config.terms` is registered. Call it once the files of `--plugins` have run.
+
+    Raises:
+        LossError: for the first unknown name, with the registered ones.
+    """
+    for name in config.terms or {}:
+        REGISTRY.find(name)
+
+
 class LossTerms(NamedTuple):
     """The loss and its weighted parts, each a scalar summed over the outputs; `total` is their sum."""
 
@@ -49,14 +59,14 @@ class LossTerms(NamedTuple):
     iou: Tensor
     polish: Tensor
     registered: Tensor
-    """Sum of the terms that `LossConfig.terms` names."""
+    """Sum of the terms that `LossConfig.terms` names; 0 without any."""
 
 
 def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig, done: float = 1.0) -> LossTerms:
     """The whole training loss, in float32 even inside autocast.
 
-    Every term is a mean over the images, so the loss of a batch is the mean of those of its equal parts, whether
-    these are computed one after the other or in several processes.
+    Every term is a mean over the images. The loss of a batch is therefore the mean of the losses of its equal parts,
+    whether these are computed one after the other or in several processes.
 
     Args:
         logits: three outputs, each (B, 1, H, W).

@@ -1,11 +1,17 @@
 """Fixtures that every test may use."""
 
-from collections.abc import Iterator
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 from inference.weights import save_weights
 from net.auto_msfnet import build_network
@@ -13,6 +19,7 @@ from net.settings import NetworkConfig
 from tests.scored import write_bench
 
 ROOT = Path(__file__).resolve().parents[1]
+RNG = np.random.default_rng(0)
 
 # A busy machine is slow, not wrong: no example fails for the time that it took.
 settings.register_profile("untimed", deadline=None)
@@ -36,7 +43,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a small untrained network with seeded weights, made for pictures of 64 pixels."""
+    """The file of a small untrained network with seeded weights, made for images of 64 pixels."""
     torch.manual_seed(0)
     config = NetworkConfig("efficientnet_lite0", "resnet50", 16)
     network = build_network(config)
@@ -59,4 +66,43 @@ def shared() -> Path:
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs the real data in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def script(root: Path) -> ModuleType:
+    """test.py as a module; its name is taken by a package of Python itself."""
+    spec = importlib.util.spec_from_file_location("test_script", root / "test.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(script: ModuleType, tiny_weights: Path, tmp_path: Path) -> Callable[..., int]:
+    """Runs test.py on the CPU with the tiny network; `runs/` of the call's own folder is the default output."""
+
+    def call(*arguments: object, out: Path = tmp_path / "out") -> int:
+        fixed = ["--weights", tiny_weights, "--device", "cpu", "--engine", "torch", "--precision", "fp32", "--out", out]
+        return script.main([str(argument) for argument in (*fixed, *arguments)])
+
+    call.out = tmp_path / "out"
+    return call
+
+
+def make_image(path: Path, height: int = 40, width: int = 50, mode: str = "RGB") -> None:
+    """Writes a random image; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = cv2.resize(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8), (width, height))
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three images in a tree of three folders, each in a format of its own."""
+    folder = tmp_path / "photos"
+    make_image(folder / "a.jpg")
+    make_image(folder / "deep/er/b.png", 33, 70)
+    make_image(folder / "deep/c.webp", 64, 64)
     return folder

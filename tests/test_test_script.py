@@ -1,6 +1,5 @@
 """test.py from end to end: what it writes, and what it refuses."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,49 +13,10 @@ import torch
 from PIL import Image
 
 from data.image_io import read_image, write_png
-from inference.map_writer import MapWriter, _Stages
 from inference.predictor import Predictor
 from inference.settings import SAMPLES
+from tests.conftest import make_image
 from utils.errors import UserError
-
-RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def script(root):
-    """test.py as a module; its name is taken by a package of Python itself."""
-    spec = importlib.util.spec_from_file_location("test_script", root / "test.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def run(script, tiny_weights, tmp_path):
-    """Runs test.py on the CPU with the tiny network; `runs/` of the call's own folder is the default output."""
-
-    def call(*arguments, out=tmp_path / "out"):
-        fixed = ["--weights", tiny_weights, "--device", "cpu", "--engine", "torch", "--precision", "fp32", "--out", out]
-        return script.main([str(argument) for argument in (*fixed, *arguments)])
-
-    call.out = tmp_path / "out"
-    return call
-
-
-def make_image(path, height=40, width=50, mode="RGB"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = cv2.resize(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8), (width, height))
-    Image.fromarray(pixels).convert(mode).save(path)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos"
-    make_image(folder / "a.jpg")
-    make_image(folder / "deep/er/b.png", 33, 70)
-    make_image(folder / "deep/c.webp", 64, 64)
-    return folder
 
 
 @pytest.fixture
@@ -324,67 +284,9 @@ def test_video(run, tmp_path, capsys):
         run("--video", tmp_path / "none.mp4")
 
 
-def test_resume_makes_only_what_is_missing(run, photos, capsys):
-    assert run("--images", photos) == 0
-    maps = {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")}
-    cut, lost = run.out / "maps/a.png", run.out / "maps/deep/c.png"
-    cut.write_bytes(maps[cut][:40])
-    lost.unlink()
-    kept = run.out / "maps/deep/er/b.png"
-    before = kept.stat().st_mtime_ns
-    capsys.readouterr()
-    assert run("--images", photos, "--resume") == 0
-    assert {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")} == maps
-    assert kept.stat().st_mtime_ns == before
-    assert "(1 kept from an earlier run)" in capsys.readouterr().out.splitlines()[-1]
-    assert results(run.out)["sets"][0]["kept"] == 1
-    assert run("--images", photos, "--resume", "--size", "96") == 0
-    assert "Changed: sizes [64], now [96]" in capsys.readouterr().out
-    assert run("--images", photos, "--resume", "--size", "96") == 0
-    assert "(3 kept" in capsys.readouterr().out
-
-
-def test_resume_takes_no_map_of_other_settings(run, script, photos, monkeypatch, capsys):
-    """A run over the maps of another one is killed; what it had not made yet must not count as its own."""
-    assert run("--images", photos, "--size", "96") == 0
-    monkeypatch.setattr(MapWriter, "write", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        run("--images", photos)
-    monkeypatch.undo()
-    capsys.readouterr()
-    assert run("--images", photos, "--resume") == 0
-    assert "kept from an earlier" not in capsys.readouterr().out
-    resumed = {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")}
-    assert run("--images", photos) == 0
-    assert {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")} == resumed
-
-
 def test_calibration_is_of_int8(run, photos):
     with pytest.raises(UserError, match="--calibration: only --precision int8 is calibrated"):
         run("--images", photos, "--calibration", photos)
-
-
-def test_resume_after_a_kill(run, script, photos, monkeypatch):
-    """A run that ends in the middle leaves whole maps and a record, with which the next one resumes."""
-
-    class Stop(BaseException):
-        pass
-
-    make, calls = _Stages.write, []
-
-    def dies(self, *rest):
-        calls.append(1)
-        if len(calls) == 2:
-            raise Stop
-        make(self, *rest)
-
-    monkeypatch.setattr(_Stages, "write", dies)
-    with pytest.raises(Stop):
-        run("--images", photos, "--batch", "1", "--workers", "1")
-    assert len(files(run.out / "maps")) < 3
-    monkeypatch.undo()
-    assert run("--images", photos, "--resume") == 0
-    assert len(files(run.out / "maps")) == 3
 
 
 def test_a_folder_shared_out_over_processes(root, benchmark, tiny_weights, tmp_path, run):

@@ -1,5 +1,6 @@
 """One training step in its parts: gradients, the check that they are finite, and what is logged of it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,7 +64,8 @@ def non_finite(run: Run, batch: Batch, terms: LossTerms, norm: Tensor) -> UserEr
     """Saves the batch and the weights at which the loss is not finite; returns the error to raise."""
     path = run.config.out / "non_finite_batch.pt"
     state = {"image": batch.image, "mask": batch.mask, "index": batch.index, "weights": run.network.state_dict()}
-    values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms._asdict().items())
+    named = named_losses(run, torch.stack(terms).tolist())
+    values = ", ".join(f"{name} {value:.3g}" for name, value in named.items())
     try:
         save_checkpoint(path, state)
     except UserError as failed:
@@ -75,11 +77,17 @@ def non_finite(run: Run, batch: Batch, terms: LossTerms, norm: Tensor) -> UserEr
     )
 
 
+def named_losses(run: Run, values: Sequence[float]) -> dict[str, float]:
+    """The values of `LossTerms` by name; `registered` only where the run uses terms of the user."""
+    named = dict(zip(LossTerms._fields, values, strict=True))
+    return named if run.config.loss.terms else {name: value for name, value in named.items() if name != "registered"}
+
+
 def report(run: Run, step: Step) -> dict[str, str]:
     """Logs one step, losses averaged over the processes; returns what the progress bar shows. Communicates."""
     losses = torch.stack(step.terms)
     run.processes.average([losses])
-    named = dict(zip(LossTerms._fields, losses.tolist(), strict=True))
+    named = named_losses(run, losses.tolist())
     rates = {"encoder" if group["encoder"] else "rest": group["lr"] for group in run.optimizer.param_groups}
     speed = run.throughput.read()
     values = {

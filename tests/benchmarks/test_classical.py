@@ -33,15 +33,15 @@ def test_maps_of_every_method(tmp_path, capsys):
 
 
 def test_bytes_of_a_method():
-    photograph = cv2.merge([cv2.getGaussianKernel(9, 2) @ cv2.getGaussianKernel(7, 2).T * 2000] * 3).astype("uint8")
+    image = cv2.merge([cv2.getGaussianKernel(9, 2) @ cv2.getGaussianKernel(7, 2).T * 2000] * 3).astype("uint8")
     seen = []
 
-    def compute(picture):
-        seen.append(picture)
-        return True, picture[..., 0].astype("float32") / 200
+    def compute(pixels):
+        seen.append(pixels)
+        return True, pixels[..., 0].astype("float32") / 200
 
-    saliency = classical._method(compute)(photograph)
+    saliency = classical._method(compute)(image)
     assert saliency.dtype == "uint8" and saliency.shape == (9, 7)
-    assert (seen[0] == photograph[..., ::-1]).all()
+    assert (seen[0] == image[..., ::-1]).all()
     with pytest.raises(UserError, match="gave no map"):
-        classical._method(lambda picture: (False, picture))(photograph)
+        classical._method(lambda pixels: (False, pixels))(image)

@@ -20,8 +20,8 @@ def test_the_plain_loop_has_the_same_windows(width):
 
 def test_rows_are_ratios_of_images_a_second():
     float32, _, ours = rows_of("resnet50", VARIANTS_OF)
-    assert "| 1 | 1.00 (1.00 to 1.00) | 1.00 x | 0.50 x | 1000 |" in float32
-    assert "| 4.00 (4.00 to 4.00) | 4.00 x | 2.00 x | 1000 |" in ours
+    assert float32[4:] == ["1", "1.00 (1.00 to 1.00)", "1.00 x", "0.50 x", "1000"]
+    assert ours[5:] == ["4.00 (4.00 to 4.00)", "4.00 x", "2.00 x", "1000"]
 
 
 def test_operators_are_sorted_by_their_time():

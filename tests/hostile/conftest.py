@@ -1,21 +1,8 @@
 """test.py as a function, with a tiny network, and images to run it on."""
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
-
-
-@pytest.fixture(scope="session")
-def script(root):
-    """test.py as a module; its name is taken by a package of Python itself."""
-    spec = importlib.util.spec_from_file_location("hostile_test_script", root / "test.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

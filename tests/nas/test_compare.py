@@ -8,10 +8,10 @@ import torch
 
 from data.synthetic import write_scenes
 from nas import compare
+from nas.compare_settings import CompareConfig
 from nas.evidence import genotypes_of, read_trainings
 from nas.genotype_space import dilated, names_of, without_dilation
 from nas.results import Result, write_results
-from nas.settings import CompareConfig
 from net.genotype import load
 from settings.parser import parse
 from utils.checkpoint import load_checkpoint

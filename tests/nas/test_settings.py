@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from data.synthetic import write_scenes
+from nas.compare_settings import CompareConfig
 from nas.halves import build_halves, split_halves
 from nas.search_state import as_stored_now
-from nas.settings import CompareConfig, SearchConfig, SearchDataConfig, StrategyName
+from nas.settings import SearchConfig, SearchDataConfig, StrategyName
 from net.settings import PAPER_SPACE
 from settings.parser import parse, to_plain
 
