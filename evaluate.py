@@ -85,7 +85,7 @@ def _parser() -> Parser:
     )
     add("--mask-values", default="auto", help="foreground in masks: auto, nonzero, alpha or values such as 1,128..255")
     add("--resamples", type=OptionalCount, default=RESAMPLES, help="of intervals and tests; 0: neither")
-    add("--images", "--pictures", type=OptionalCount, default=6, help="of each kind: best, median, worst, disagreement")
+    add("--images", type=OptionalCount, default=6, help="of each kind: best, median, worst, disagreement")
     add("--rank-by", default=RANKED_BY, help=f"measure that ranks the images: {', '.join(measures.names())}, or yours")
     add("--map-pattern", metavar="PATTERN", help="name of a map, with {name} for that of its mask, as {name}_HS")
     add(

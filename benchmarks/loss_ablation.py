@@ -101,7 +101,7 @@ def parse() -> argparse.Namespace:
     add("--config", type=Path, default=ROOT / "configs" / "lite.yaml", help="recipe of everything but the loss")
     add("--variants", nargs="+", choices=VARIANTS, default=FOUR)
     add("--seeds", type=int, default=3)
-    add("--images", "--pictures", type=int, default=1000, help="to train on")
+    add("--images", type=int, default=1000, help="to train on")
     add("--choice", type=int, default=500, help="other images of the training set, to choose on")
     add("--size", type=int, default=160)
     add("--epochs", type=int, default=5)

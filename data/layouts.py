@@ -26,6 +26,7 @@ from data.find_files import FoundFiles, search
 from data.image_files import IMAGE_SUFFIXES
 from data.masks import MaskCoding
 
+# Names that people give to folders.
 _IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "im", "ims", "jpegimages", "picture", "pictures", "photos"})
 _MASK_WORDS = frozenset(
     {

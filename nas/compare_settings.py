@@ -39,7 +39,6 @@ class CompareConfig:
         evidence: folder whose trainings.csv gets a row for each training; null for none.
         report: write the tables of docs/search.md and of benchmarks/compare_lite from committed files, run nothing.
         out: folder of the comparison.
-        pictures: old name of `images`, still read.
     """
 
     data: Path = Path("DUTS-TR")
@@ -63,12 +62,8 @@ class CompareConfig:
     evidence: Path | None = None
     report: bool = False
     out: Path = Path("runs/compare")
-    pictures: int | None = None
 
     def __post_init__(self) -> None:
-        if self.pictures is not None:
-            object.__setattr__(self, "images", self.pictures)
-            object.__setattr__(self, "pictures", None)
         taken = [name for name in self.variants if name in (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)]
         if taken:
             raise SearchError(f"variants: '{taken[0]}' is the name of another group. Choose another.")

@@ -24,9 +24,9 @@ from net.losses import saliency_loss
 from net.mixture import check_space
 from net.supernet import SuperNet, build_supernet
 from settings.limits import in_group
-from settings.parser import to_plain
+from settings.parser import FORMER_IMAGES, to_plain
 from training.checkpoints import StateError
-from training.compatibility import contents
+from training.compatibility import contents, renamed
 from training.optim import build_optimizer
 from training.precision import Name, settle, trial
 from training.processes import Processes
@@ -138,7 +138,7 @@ def upgrade(settings: dict[str, Any], state: dict[str, Any], path: Path) -> dict
             f"{path}: format {state.get('format')}; a search resumes from {FORMAT} or format 2. Give another --out to "
             f"start anew."
         )
-    found = {"processes": state["world"], "images": state.get("images", state.get("pictures"))}
+    found = {"processes": state["world"], "images": renamed(state, {FORMER_IMAGES: "images"}).get("images")}
     config = as_stored_now(state["config"], settings)
     config["seeds"] = {**settings["seeds"], "alphas": config["seed"]}  # both halves had the same seed
     added = {"config": config, "found": found, "log": {"entries": None}, "account": {}}
@@ -156,8 +156,7 @@ def as_stored_now(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
     """
     if "strategy" in stored:
         return dict(stored)
-    data, architect = dict(stored["data"]), dict(stored["architect"])
-    data["images"], data["pictures"] = data.pop("pictures"), None
+    data, architect = renamed(stored["data"], {FORMER_IMAGES: "images"}), dict(stored["architect"])
     architect |= {"outputs": stored["loss"]["outputs"], "warmup_paths": "mixture"}
     cost = {**stored["cost"], "limit": 0.0, "target": 0.0}
     unused = {key: now[key] for key in ("oneshot", "predictor", "proxy", "random", "training")}

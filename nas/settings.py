@@ -53,7 +53,6 @@ class SearchDataConfig:
         workers: processes that read, for each half.
         scenes: how many scenes to generate where there is no dataset.
         augment: random changes of an image and its mask.
-        pictures: old name of `images`, still read.
     """
 
     root: Path | None = None
@@ -65,12 +64,8 @@ class SearchDataConfig:
     workers: Workers = 2
     scenes: Count = 48
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    pictures: int | None = None
 
     def __post_init__(self) -> None:
-        if self.pictures is not None:
-            object.__setattr__(self, "images", self.pictures)
-            object.__setattr__(self, "pictures", None)
         for name, least in (("size", 32), ("workers", 0), ("scenes", 1)):
             at_least(f"data.{name}", getattr(self, name), least)
 

@@ -23,8 +23,10 @@ from settings.limits import in_group, limit_of
 from utils.errors import UserError, one_line
 
 Config = TypeVar("Config")
-RENAMED = {"operations": "plugins"}
-"""Options and keys of earlier releases under their name of today, where a program has that one."""
+FORMER_IMAGES = "pictures"
+"""Key of `images` in settings and checkpoints of earlier releases; every reader takes it from here."""
+RENAMED = {"operations": "plugins", FORMER_IMAGES: "images", f"data.{FORMER_IMAGES}": "data.images"}
+"""Options and keys of earlier releases -> their name of today, for programs that have an option of that name."""
 MOST_BYTES, MOST_LEVELS = 1 << 20, 20  # of a YAML file
 
 

@@ -13,6 +13,7 @@ import pytest
 import evaluate
 from data.image_io import write_png
 from evaluation.map_files import read_map
+from settings.parser import FORMER_IMAGES
 from utils.errors import exit_on_user_error
 
 QUICK = ["--resamples", "100", "--images", "1", "--workers", "1"]
@@ -185,7 +186,8 @@ def test_rank_by_another_measure(bench, tmp_path):
 
 def test_earlier_spellings_still_work(bench, tmp_path, capsys):
     arguments = ["--data", f"A={bench / 'data'}", "--maps", f"m={bench / 'good'}", "--out", str(tmp_path)]
-    assert evaluate.main([*arguments, "--rank_by", "mae", "--pictures", "0", "--resamples", "0", "--workers", "1"]) == 0
+    former = ["--rank_by", "mae", f"--{FORMER_IMAGES}", "0"]
+    assert evaluate.main([*arguments, *former, "--resamples", "0", "--workers", "1"]) == 0
     assert "notice: --rank_by is now written --rank-by" in capsys.readouterr().err
 
 

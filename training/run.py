@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 import training.validation  # noqa: F401  # before seeds are set: a library in it draws a random number when imported
 from data.loaders import Loaders, build_loaders
-from evaluation.measures import renamed
+from evaluation import measures
 from inference.weights import load_network, save_weights
 from net.auto_msfnet import AutoMSFNet
 from net.losses import saliency_loss
-from settings.parser import to_plain
+from settings.parser import FORMER_IMAGES, to_plain
 from training import checkpoints
 from training.checkpoints import StateError
-from training.compatibility import contents
+from training.compatibility import contents, renamed
 from training.ema import Average
 from training.initial_weights import take_fitting
 from training.network import build, callable_model
@@ -90,11 +90,9 @@ def upgrade(state: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path}: format {state.get('format')}, layout {layout}; a run resumes from {FORMAT}, layout 2 or 3. Give "
             f"another --out to start anew; test.py still reads weights."
         )
-    found = dict(state["found"])
-    if "pictures" in found:
-        found["images"] = found.pop("pictures")
+    found = renamed(state["found"], {FORMER_IMAGES: "images"})
     progress = dict(state["progress"])
-    progress["best_scores"] = renamed(progress["best_scores"])
+    progress["best_scores"] = measures.renamed(progress["best_scores"])
     new = {**state, "layout": 3, "found": found, "progress": progress, "log": {"entries": None}}
     return {name: value for name, value in new.items() if value is not None}
 

@@ -13,7 +13,7 @@ from nas.halves import build_halves, split_halves
 from nas.search_state import as_stored_now
 from nas.settings import SearchConfig, SearchDataConfig, StrategyName
 from net.settings import PAPER_SPACE
-from settings.parser import parse, to_plain
+from settings.parser import FORMER_IMAGES, parse, to_plain
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_two_processes_share_a_batch(scenes):
 
 
 def test_the_old_key_of_the_images_is_read(tmp_path):
-    (tmp_path / "old.yaml").write_text("data: {pictures: 7}\n")
+    (tmp_path / "old.yaml").write_text(f"data: {{{FORMER_IMAGES}: 7}}\n")
     config = parse(SearchConfig, "", ["--config", str(tmp_path / "old.yaml")])
     assert config.data == SearchDataConfig(images=7)
-    assert parse(SearchConfig, "", ["--data.pictures", "5"]).data.images == 5
+    assert parse(SearchConfig, "", [f"--data.{FORMER_IMAGES}", "5"]).data.images == 5
 
 
 def test_settings_of_an_earlier_checkpoint_mean_what_they_meant():
@@ -69,7 +69,7 @@ def test_settings_of_an_earlier_checkpoint_mean_what_they_meant():
     now = to_plain(SearchConfig())
     stored = {key: value for key, value in now.items() if key not in ("strategy", "oneshot", "predictor", "proxy",
               "random", "training")}  # fmt: skip
-    stored["data"] = {key: value for key, value in now["data"].items() if key != "images"} | {"pictures": 12}
+    stored["data"] = {key: value for key, value in now["data"].items() if key != "images"} | {FORMER_IMAGES: 12}
     stored["architect"] = {key: value for key, value in now["architect"].items()
                            if key not in ("outputs", "warmup_paths")}  # fmt: skip
     stored["cost"] = {key: value for key, value in now["cost"].items() if key not in ("limit", "target")}

@@ -38,11 +38,11 @@ def test_a_setting_that_is_new_has_its_default():
 
 
 def test_former_names_are_read():
-    saved = {"data": {"pictures": 3, "size": 1}, "pace": 2}
-    assert renamed(saved, {"data.pictures": "data.images", "pace": "speed", "gone": "here"}) == {
+    saved = {"data": {"count": 3, "size": 1}, "pace": 2}
+    assert renamed(saved, {"data.count": "data.images", "pace": "speed", "gone": "here"}) == {
         "data": {"images": 3, "size": 1}, "speed": 2,
     }  # fmt: skip
-    assert saved["data"]["pictures"] == 3, "the argument stays as it is"
+    assert saved["data"]["count"] == 3, "the argument stays as it is"
 
 
 def test_contents_tell_files_apart(tmp_path):

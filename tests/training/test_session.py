@@ -29,7 +29,7 @@ class Settings:
 def refuse(state, path):
     if state.get("layout") != 1:
         raise StateError(f"{path}: layout {state.get('layout')}")
-    return {**state, "layout": 2, "found": {"images": state.pop("pictures")}}
+    return {**state, "layout": 2, "found": {"images": state.pop("count")}}
 
 
 FORMAT = Format("test/1", 2, frozenset({"out", "workers", "save_every", "save_minutes"}), {"rate": "lr"}, refuse)
@@ -121,7 +121,7 @@ def test_another_program_and_an_older_layout(session, tmp_path):
         session(form=other)
     path = tmp_path / "run" / "last.pt"
     state = torch.load(path, weights_only=True)
-    state |= {"layout": 1, "pictures": 3}
+    state |= {"layout": 1, "count": 3}
     state["config"]["rate"] = state["config"].pop("lr")
     del state["found"], state["config"]["late"]
     torch.save(state, path)
