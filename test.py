@@ -202,7 +202,7 @@ def build(settings: TestSettings, request: Request, processes: "Processes") -> "
     predictor = Predictor.from_loaded(
         request.loaded, processes.device, settings.precision, None, settings.engine,
         calibration_images(settings, request), streams_for(share, settings.batch), settings.flip, settings.compile,
-        settings.sizes,
+        settings.sizes, images=count if request.clip is None else None,
     )  # fmt: skip
     keep_memory()
     return predictor

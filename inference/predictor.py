@@ -130,6 +130,7 @@ class Predictor:
         compile: bool = False,
         sizes: Sequence[int] = (),
         refinement: Refinement | None = None,
+        images: int | None = None,
     ) -> Self:
         """A predictor from a network that `inference.weights.load_network` has read; see `from_pretrained`.
 
@@ -137,6 +138,7 @@ class Predictor:
             streams: how many threads will call `logits` at once without waiting; 1 has the lowest latency.
             flip: see `Predictor`.
             compile: pass the network to torch.compile; see `build_engine`.
+            images: how many images will be computed, if known; see `build_engine`.
         """
         sides = sorted(set(sizes) or {loaded.size if size is None else size}, reverse=True)
         if sides[-1] < SMALLEST:
@@ -148,7 +150,15 @@ class Predictor:
         def build(on: torch.device) -> Self:
             engines = [
                 build_engine(
-                    loaded, engine, precision, on, side, [prepare_image(one, side) for one in pixels], streams, compile
+                    loaded,
+                    engine,
+                    precision,
+                    on,
+                    side,
+                    [prepare_image(one, side) for one in pixels],
+                    streams,
+                    compile,
+                    images,
                 )
                 for side in sides
             ]

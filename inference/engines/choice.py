@@ -28,6 +28,9 @@ EXACT = 1e-3
 ATTEMPTS = 3
 """Measurements on a noisy or busy machine after which the last choice is kept."""
 
+FEW = 200
+"""Images below which a run measures nothing: converting and trying the engines costs more time than it saves."""
+
 _CPU = torch.device("cpu")
 _CHECKED_ON = 2  # sample images that a named engine is checked on
 
@@ -56,8 +59,11 @@ def build_engine(
     calibration: Sequence[Tensor] = (),
     streams: int = 1,
     compile: bool = False,
+    images: int | None = None,
 ) -> Engine:
     """The named engine; `auto` takes the fastest that is installed and whose maps are within `TOLERANCE`.
+
+    For fewer than `FEW` images `auto` takes the choice of an earlier run, or else PyTorch in float32 without a trial.
 
     Args:
         loaded: the network; not changed.
@@ -69,6 +75,7 @@ def build_engine(
         calibration: prepared images, each (3, S, S), for int8; shipped models use the sample images if there are none.
         streams: how many threads will call at once; 1 has the lowest latency.
         compile: PyTorch only: pass the network to torch.compile, which takes a minute and pays on GPUs.
+        images: how many images will be computed; None if that is unknown.
 
     Raises:
         EngineError, DeviceError: the engine or the precision is not available, or a named engine computes other maps.
@@ -85,7 +92,7 @@ def build_engine(
         return _because(wanted.build("torch", precision), "the only engine for torch.compile")
     if device.type != "cpu":
         return _because(wanted.build("torch", precision), f"the only engine for {device.type}")
-    return _remembered(wanted)
+    return _remembered(wanted, images)
 
 
 @dataclass(frozen=True)
@@ -184,15 +191,21 @@ def _checked(wanted: Wanted, engine: Engine) -> Engine:
     return _because(engine, f"{engine.reason}, maps within {difference:.5f} of float32's")
 
 
-def _remembered(wanted: Wanted) -> Engine:
+def _remembered(wanted: Wanted, images: int | None) -> Engine:
     """The choice that was measured before for this network on this machine, or a new one."""
     name = f"choice-{wanted.key('choice', TOLERANCE)}"
     found = cache.record(name) or {}
     attempts = found.get("attempts", 0)
-    if found.get("settled") or attempts >= ATTEMPTS:
+    few = images is not None and images < FEW and wanted.precision in ("auto", "fp32")
+    if few or found.get("settled") or attempts >= ATTEMPTS:
         engine = _rebuilt(wanted, found)
         if engine is not None:
             return engine
+    if few:
+        return _because(
+            wanted.build("torch", "fp32"),
+            f"engines are not compared for {images} image{'s' * (images != 1)}; {FEW} or more are worth it",
+        )
     busy = machine.busy()
     engine, outcome = _fastest(wanted)
     settled = not (busy or outcome.noisy)

@@ -146,6 +146,26 @@ def test_a_measurement_on_a_busy_machine_is_repeated(measured, alone, monkeypatc
     assert [(one["engine"], one["settled"]) for one in records(alone)] == [("openvino", True)]
 
 
+def test_few_images_take_pytorch_or_the_stored_choice_without_a_trial(measured, alone):
+    first = measured({TORCH: [0.02], OPENVINO: [0.01]}, images=choice.FEW - 1)
+    assert (first.name, first.precision) == TORCH and "not compared for 199 images; 200 or more" in first.reason
+    assert records(alone) == []  # a later run of many images measures
+    many = measured({TORCH: [0.02], OPENVINO: [0.01]}, images=choice.FEW)
+    assert (many.name, many.precision) == OPENVINO
+    stored = measured({TORCH: [0.01], OPENVINO: [0.02]}, images=1)
+    assert (stored.name, stored.precision, stored.reason) == (*OPENVINO, many.reason)
+
+
+def test_few_images_take_a_choice_that_is_not_settled(measured, alone):
+    measured({TORCH: [0.2], OPENVINO: [0.02, 0.03, 0.02]})
+    assert [one["settled"] for one in records(alone)] == [False]
+    assert measured({TORCH: [0.01], OPENVINO: [0.02]}, images=7).name == "openvino"
+
+
+def test_few_images_in_a_precision_of_the_users_are_measured(measured):
+    assert "7.0 ms an image here" in measured({INT8: [0.007]}, precision="int8", images=7).reason
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"settled": true}', '{"settled": true, "engine": "none"}'])
 def test_a_damaged_choice_is_measured_again(measured, alone, content, capsys):
     measured({TORCH: [0.01], OPENVINO: [0.02]})
