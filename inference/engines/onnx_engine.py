@@ -42,7 +42,7 @@ class OnnxEngine:
         streams: int = 1,
         calibration: Sequence[Tensor] = (),
     ) -> None:
-        runtime = require("onnxruntime", OPTION)
+        require("onnxruntime", OPTION)
         if precision in ("bf16", "fp16"):
             raise EngineError(
                 f"--precision {precision}: ONNX Runtime does not compute in it on CPUs. Use fp32, int8, or openvino."
@@ -50,18 +50,32 @@ class OnnxEngine:
         self.precision = "fp32" if precision == "auto" else precision
         self.size, self.streams, self.reason = size, streams, "named by the user"
         path = conversion.model_file(FORMAT, loaded, size, calibration if self.precision == "int8" else None)
-        options = runtime.SessionOptions()
-        # A session has one pool, which all callers share: besides the callers it must hold the threads of every stream.
-        options.intra_op_num_threads = Share.of(streams).total - streams + 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(path, streams)
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `Engine.__call__`."""
         check_images(images, self.size)
         (logits,) = self._session.run([OUTPUT], {INPUT: images.contiguous().numpy()})
         return torch.from_numpy(logits)
+
+
+def open_session(model: Path | bytes, streams: int = 1) -> Any:
+    """An ONNX Runtime session on the CPU with the settings of this engine.
+
+    Args:
+        model: an ONNX file, or its content.
+        streams: how many threads will call at once.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed.
+    """
+    runtime = require("onnxruntime", OPTION)
+    options = runtime.SessionOptions()
+    # A session has one pool, which all callers share: besides the callers it must hold the threads of every stream.
+    options.intra_op_num_threads = Share.of(streams).total - streams + 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _read(path: Path) -> Any:

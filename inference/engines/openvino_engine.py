@@ -45,18 +45,10 @@ class OpenVinoEngine:
         streams: int = 1,
         calibration: Sequence[Tensor] = (),
     ) -> None:
-        self.precision = _choose(precision)
+        self.precision = choose(precision)
         self.size, self.streams, self.reason = size, streams, "named by the user"
-        core = require("openvino", OPTION).Core()
         path = conversion.model_file(FORMAT, loaded, size, calibration if self.precision == "int8" else None)
-        model = core.read_model(path)
-        model.reshape([1, 3, size, size])
-        settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": Share.of(streams).total,
-        }
-        self._compiled = core.compile_model(model, "CPU", settings)
+        self._compiled = compile_model(path, size, self.precision, streams)
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(streams):
             self._requests.put(self._compiled.create_infer_request())
@@ -75,6 +67,29 @@ class OpenVinoEngine:
         return torch.from_numpy(request.get_output_tensor(0).data.copy())  # (1, 1, S, S)
 
 
+def compile_model(model: Path | bytes, size: int, precision: str, streams: int = 1) -> Any:
+    """A network compiled by OpenVINO for the CPU with the settings of this engine.
+
+    Args:
+        model: a file that OpenVINO reads, or the content of an ONNX file.
+        size: side S of the input; one image (1, 3, S, S) at a time.
+        precision: one of `precisions()`.
+        streams: how many threads will call at once.
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+    """
+    core = require("openvino", OPTION).Core()
+    network = core.read_model(model)
+    network.reshape([1, 3, size, size])
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": Share.of(streams).total,
+    }
+    return core.compile_model(network, "CPU", settings)
+
+
 def precisions() -> list[str]:
     """Precisions that OpenVINO supports on this processor, of `fp32`, `bf16`, `fp16` and `int8`.
 
@@ -85,7 +100,12 @@ def precisions() -> list[str]:
     return [name for name, capability in _CAPABILITIES.items() if capability in there]
 
 
-def _choose(precision: EnginePrecision) -> str:
+def choose(precision: EnginePrecision) -> str:
+    """The precision of that name; `auto` takes bfloat16 if the processor computes in it.
+
+    Raises:
+        EngineError: the processor does not support it.
+    """
     there = precisions()
     if precision == "auto":
         return "bf16" if "bf16" in there else "fp32"
