@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice, repeat
 
+import torch
 from torch import Tensor, nn
 
 from data.datasets import Batch
@@ -39,13 +40,14 @@ def bilevel_step(search: Search, training: Batch, validation: Batch | None) -> d
         SearchError: if a loss or a norm is not finite.
     """
     begin = time.perf_counter()
-    training, values = search.to_device(training), {}
+    training, measured = search.to_device(training), dict[str, Tensor]()
     if validation is not None:
         moved = search.architect.step(training, search.to_device(validation))
-        values = {"loss/alphas": moved.loss.item(), "alphas/cost": moved.cost.item(), "alphas/norm": moved.norm.item()}
-        search.progress.alpha_loss += values["loss/alphas"]
-    loss, norm = weight_step(search, training)
-    values |= {"loss/weights": loss.item(), "weights/norm": norm.item()}
+        measured = {"loss/alphas": moved.loss, "alphas/cost": moved.cost, "alphas/norm": moved.norm}
+    measured["loss/weights"], measured["weights/norm"] = weight_step(search, training)
+    # One read of all values: the host waits for a GPU once a step.
+    values = dict(zip(measured, torch.stack([*measured.values()]).tolist(), strict=True))
+    search.progress.alpha_loss += values.get("loss/alphas", 0.0)
     wrong, error = [key for key, value in values.items() if not math.isfinite(value)], None
     if wrong:
         error = SearchError(

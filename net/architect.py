@@ -149,7 +149,7 @@ class Architect(Generic[Batch]):
         self, training: Batch, weights: Sequence[Tensor], before: Sequence[Tensor], direction: Sequence[Tensor]
     ) -> list[Tensor]:
         """Mixed second derivative of the training loss by alphas and weights, times `direction`, by a difference."""
-        radius = (self.config.radius / nn.utils.get_total_norm(direction).clamp(min=1e-12)).item()
+        radius = self.config.radius / nn.utils.get_total_norm(direction).clamp(min=1e-12)  # a scalar on the device
         sides = []
         for sign in (1, -1):
             _set(weights, [start + sign * radius * slope for start, slope in zip(before, direction, strict=True)])

@@ -54,7 +54,7 @@ class TorchEngine:
         self.share = Share.of(streams)
         self.streams, self.batch = streams, _CPU_BATCH if device.type == "cpu" else 16
         prepared = in_precision(prepare(loaded, size), _DTYPES[self.precision])
-        self._network = prepared.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._network = prepared.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._call = torch.compile(self._network, dynamic=False) if compile else self._network
         self._packs = device.type == "cpu" and not compile and isinstance(self._network, fx.GraphModule)
         missing = packing.unavailable() if self._packs else ""

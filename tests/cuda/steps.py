@@ -1,0 +1,100 @@
+"""Runs, searches and batches as the programs make them, on the fake device."""
+
+import copy
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from data.datasets import Batch
+from nas.search_state import Search, SearchProgress
+from nas.settings import SearchArchitectConfig, SearchConfig, SearchCostConfig
+from nas.strategies.account import Account
+from net.architect import Architect, only
+from net.auto_msfnet import AutoMSFNet, build_network
+from net.cost import ExpectedCost, edge_sides
+from net.settings import NetworkConfig, SpaceConfig
+from net.supernet import SuperNet, build_supernet
+from tests.cuda.fake_cuda import CUDA
+from training.ema import Average
+from training.optim import build_optimizer
+from training.progress import TrainProgress
+from training.run import Run
+from training.run_log import RunLog
+from training.settings import AverageConfig, DataConfig, OptimConfig, TrainConfig
+from training.throughput import Throughput
+from utils.distributed import Processes
+
+HERE = Processes(0, 1, CUDA)
+SMALL = NetworkConfig("mobilenetv3_small_050", "resnet50", 16)
+SIDE = 64
+NOWHERE = Path("/nonexistent")
+
+
+def batch(count: int = 2) -> Batch:
+    """On the CPU, as a loader gives it."""
+    image = torch.randn(count, SIDE, SIDE, 3).permute(0, 3, 1, 2)
+    return Batch(image, (torch.rand(count, 1, SIDE, SIDE) > 0.5).float(), torch.arange(count))
+
+
+@cache
+def _network() -> AutoMSFNet:
+    return build_network(SMALL)
+
+
+@cache
+def _supernet() -> SuperNet:
+    return build_supernet(SpaceConfig(SMALL.encoder, 16, ["none", "skip_connect", "sep_conv_3x3", "ChannelAttention"]))
+
+
+def network() -> AutoMSFNet:
+    """A copy, since a module that was moved to the fake device stays there. Not inside of `fake_cuda`."""
+    return copy.deepcopy(_network())
+
+
+def supernet() -> SuperNet:
+    """As `network`, with a candidate of each kind."""
+    return copy.deepcopy(_supernet())
+
+
+def training_run(network: AutoMSFNet, precision: str, optimizer: str, **settings) -> Run:
+    """A run of train.py; call it inside of `fake_cuda`, with a network that was made outside."""
+    config = TrainConfig(
+        data=DataConfig(NOWHERE), network=SMALL, optim=OptimConfig(name=optimizer, clip=5.0),
+        average=AverageConfig(0.9), encoder_weights="none", out=NOWHERE, **settings,
+    )  # fmt: skip
+    moved = network.to(CUDA, memory_format=torch.channels_last).train()
+    loaders = SimpleNamespace(batches=SimpleNamespace(per_epoch=10))
+    return Run(
+        config, HERE, SimpleNamespace(), moved, moved, [], Average(moved, config.average),
+        build_optimizer(moved, config.optim), precision, torch.amp.GradScaler("cuda", enabled=precision == "fp16"),
+        loaders, RunLog(None), TrainProgress(), Throughput(),
+    )  # fmt: skip
+
+
+def cell_search(supernet: SuperNet, order: str, precision: str) -> Search:
+    """A search of search.py with a cost term; call it inside of `fake_cuda`, with a supernet that was made outside."""
+    config = SearchConfig(
+        space=supernet.space, architect=SearchArchitectConfig(order=order), cost=SearchCostConfig("macs"),
+        encoder_weights="none", optim=replace(SearchConfig().optim, clip=5.0), out=NOWHERE,
+    )  # fmt: skip
+    supernet.to(CUDA).set_relaxation(0.7, 0.5)
+    with only(supernet, supernet.weights()):
+        optimizer = build_optimizer(supernet, config.optim)
+    cost = ExpectedCost(supernet, edge_sides(supernet, SIDE), lambda name, side: len(name) * side[0])
+
+    def training_loss(one: Batch) -> torch.Tensor:
+        return search.loss(one)
+
+    architect = Architect(
+        supernet, optimizer, config.architect, training_loss, lambda: config.cost.weight * cost(),
+        HERE.average, lambda one: search.loss(one, outputs=config.architect.outputs), config.optim.clip,
+    )  # fmt: skip
+    halves = SimpleNamespace(steps=10)
+    search = Search(
+        config, HERE, SimpleNamespace(), precision, supernet, supernet, optimizer, architect, cost, halves,
+        SearchProgress(), [], RunLog(None), Account(), 1e9, None,
+    )  # fmt: skip
+    return search

@@ -1,0 +1,54 @@
+"""A step of search.py on the fake CUDA device: devices, types, waits and the number of operators."""
+
+import math
+
+import pytest
+import torch
+
+from nas.search_step import bilevel_step
+from net.mixture import MixedOp
+from net.settings import PAPER_SPACE
+from tests.cuda.fake_cuda import CUDA, fake_cuda
+from tests.cuda.steps import batch, cell_search, supernet
+
+
+@pytest.mark.parametrize(
+    ("order", "precision", "waits"),
+    [
+        ("first", "bf16", ["search_step.py:bilevel_step"]),
+        # The clipping of the virtual step is a branch, which the host takes.
+        ("second", "fp32", ["architect.py:through_clipping", "search_step.py:bilevel_step"]),
+    ],
+)
+def test_a_step(order, precision, waits):
+    own = supernet()
+    with fake_cuda() as record:
+        search = cell_search(own, order, precision)
+        record.waits.clear()
+        record.types.clear()
+        values = bilevel_step(search, batch(), batch())
+        assert len(values) == 5 and all(math.isfinite(value) for value in values.values())
+        for alpha in search.network.alphas():
+            assert alpha.grad is None and alpha.device == CUDA
+            assert {value.device for value in search.architect.optimizer.state[alpha].values()} <= {CUDA, _CPU}
+    assert record.waits == waits
+    assert set(record.types) == {torch.bfloat16 if precision == "bf16" else torch.float32}
+
+
+_CPU = torch.device("cpu")  # Adam counts its steps there
+
+
+@pytest.mark.parametrize("partial", [1, 4])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_edge_keeps_device_and_type(precision, partial):
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    mixture = MixedOp(PAPER_SPACE, 16 * partial, partial)
+    with fake_cuda() as record:
+        mixture.to(CUDA)
+        x = torch.empty(2, 16 * partial, 8, 8, device=CUDA, dtype=dtype, requires_grad=True)
+        with torch.autocast("cuda", dtype, enabled=precision == "bf16"):
+            y = mixture(x)
+        y.sum().backward()
+        assert (y.device, y.dtype, y.shape) == (CUDA, dtype, x.shape)
+        assert mixture.alpha.grad.dtype == torch.float32
+    assert record.waits == [] and set(record.types) == {dtype}
