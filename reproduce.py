@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from utils.config import arguments, parse
+from settings.parser import arguments, parse
 from utils.errors import UserError, exit_on_user_error, say
-from utils.settings import DeviceName
+from utils.hardware import DeviceName
 
 if TYPE_CHECKING:  # imported where they are used, after the command line is parsed: `--help` needs no PyTorch
     from nas.settings import SearchConfig

@@ -17,7 +17,7 @@ from training.run_log import read_log
 from training.settings import TrainConfig
 from utils.device import banner, choose_device
 from utils.files import replace_bytes, replace_text
-from utils.settings import DeviceName
+from utils.hardware import DeviceName
 
 ROOT = Path(__file__).resolve().parents[1]
 

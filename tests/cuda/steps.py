@@ -20,12 +20,12 @@ from net.supernet import SuperNet, build_supernet
 from tests.cuda.fake_cuda import CUDA
 from training.ema import Average
 from training.optim import build_optimizer
+from training.processes import Processes
 from training.progress import TrainProgress
 from training.run import Run
 from training.run_log import RunLog
 from training.settings import AverageConfig, DataConfig, OptimConfig, TrainConfig
 from training.throughput import Throughput
-from utils.distributed import Processes
 
 HERE = Processes(0, 1, CUDA)
 SMALL = NetworkConfig("mobilenetv3_small_050", "resnet50", 16)
