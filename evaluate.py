@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _named(values: Sequence[str], option: str) -> dict[str, Path]:
-    """`NAME=DIR` words; the names stand in files and on the page."""
+    """`NAME=DIR` words; the names appear in files and on the page."""
     named = named_folders(values, option)
     for name in named:
         if not name.isprintable():

@@ -12,7 +12,7 @@
 
 Files in `--out`:
     maps/                      8-bit PNG at the image's own size, 255 is salient; `maps/NAME/` of a dataset
-    overlay/, cutout/          if asked for: the object on its dimmed background; the object alone (see --type)
+    overlay/, cutout/          if asked for: the object on its dimmed background; the cutout (see --type)
     sheet.png, sheet_NAME.png  some images beside their maps
     scores.md, scores_NAME.csv tables, and the measures of every map
     NAME_overlay.mp4           a video with its sound; NAME_cutout.mov has alpha
@@ -77,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def run(settings: TestSettings, processes: "Processes") -> int:
-    """Finds the images and claims the outputs; alone or started by torchrun."""
+    """Finds the images and claims the outputs; in one process or started by torchrun."""
     from utils.paths import claim, release
 
     with processes.agreeing():

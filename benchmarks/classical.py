@@ -4,8 +4,8 @@ Spectral residual (Hou, Zhang: "Saliency Detection: A Spectral Residual Approach
 saliency (Montabone, Soto: "Human detection using a mobile platform and novel features derived from a visual
 saliency mechanism", Image and Vision Computing 28, 2010), with OpenCV's own settings.
 
-The contributed modules come in a package that cannot stand beside the one that the measures need (both are
-`cv2`), so this program runs in an environment of its own:
+The contributed modules come in a package that cannot be installed beside the one that the measures require
+(both are `cv2`), so this program runs in an environment of its own:
     python -m venv classical && classical/bin/pip install opencv-contrib-python-headless pillow tqdm
     classical/bin/python benchmarks/classical.py --data NAME=DIR ... --out DIR
 Maps go to DIR/METHOD/NAME/, as `evaluate.py --maps METHOD=DIR/METHOD` reads them.
@@ -50,10 +50,10 @@ def methods() -> dict[str, Callable[[Pixels], Pixels]]:
 
 
 def write_maps(name: str, method: Callable[[Pixels], Pixels], pairs: Sequence[Pair], folder: Path) -> float:
-    """Writes a method's maps of a data set.
+    """Writes a method's maps of a dataset.
 
     Args:
-        name: stands before the progress bar.
+        name: title of the progress bar.
 
     Returns:
         Seconds per image that the method took, reading and writing not counted.

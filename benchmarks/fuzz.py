@@ -39,8 +39,8 @@ from utils.errors import UserError, exit_on_user_error, printable
 from utils.files import replace_bytes
 
 LONGEST = 300  # characters of a message
-_KIND = 100  # characters by which failures are told apart
-_PIXELS = 1 << 20  # limit of the reader, so that a header that lies costs little
+_KIND = 100  # characters that identify a failure
+_PIXELS = 1 << 20  # limit of the reader, so that a wrong header costs little
 _EXTREMES = (0, 1, 127, 128, 255)
 _VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1e308, float("nan"), 10**30, "", "x" * 3000, "\x1b[31m", [], {}, [[[]]], {"a": {}}, "conv_3x3"

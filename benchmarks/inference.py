@@ -1,4 +1,4 @@
-"""Speed of every engine and precision against the plain network, whole pipeline and network alone.
+"""Speed of every engine and precision against the plain network, whole pipeline and network only.
 
     python benchmarks/inference.py --quick                     one line of JSON, in a few minutes
     python benchmarks/inference.py --images DIR                all networks: runs/benchmarks/inference.md and .svg
@@ -66,7 +66,7 @@ PLAIN = ("plain", "fp32")
 WAYS = ("network 1", "network 8", "pipeline 1", "pipeline 8")
 QUICK_WAYS = ("pipeline 8",)
 BATCH = 8
-CALIBRATION = 30  # images; for speed alone, few are enough
+CALIBRATION = 30  # images; for speed only, few are enough
 CPU = torch.device("cpu")
 
 
@@ -205,7 +205,7 @@ def call_plain(way: str, name: str, tasks: tuple[Task, ...], folder: Path) -> No
 def build(
     loaded: LoadedNetwork, engine: EngineName, precision: EnginePrecision, images: Sequence[Path], count: int
 ) -> Variant | None:
-    """A variant; None, and a line that says why, where it is not to be had."""
+    """A variant; None, with a line that gives the reason, where it is not available."""
     calibration = images[:CALIBRATION] if precision == "int8" else ()
     try:
         lone, side_by_side = (
@@ -286,7 +286,7 @@ def peaks(side: int = 2048) -> dict[str, float]:
 
 
 def memory_of(name: str, engine: str, precision: str) -> float | None:
-    """Peak memory of a process that computes two batches with this variant alone, in MB."""
+    """Peak memory of a process that computes two batches with only this variant, in MB."""
     command = [sys.executable, __file__, "--memory-of", name, engine, precision]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return float(ended.stdout.split()[-1]) if ended.returncode == 0 else None

@@ -58,9 +58,9 @@ def write_report(parts: Mapping[str, Any], target: Path) -> None:
         "",
         "Milliseconds an image, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
         "against the plain network (PyTorch eager, float32, contiguous, three heads, unfolded) in the same pipeline. "
-        "`of peak`: operations of the folded network a second (of the plain one for `plain`), network 8, over those "
-        "of the faster of a matrix product and a lone convolution in that precision in the same run. Spread: "
-        "(slowest - fastest) / median of the rounds of pipeline 8. Memory: peak of two batches, alone in a process.",
+        "`of peak`: operations a second of the folded network (of the plain one for `plain`) in network 8, over those "
+        "of a matrix product or a single convolution, whichever is faster, in the same precision and run. Spread: "
+        "(slowest - fastest) / median of the rounds of pipeline 8. Memory: peak of two batches, in its own process.",
     ]
     for name in order:
         lines += ["", table(name, parts[name])]

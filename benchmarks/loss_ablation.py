@@ -3,7 +3,7 @@
     python benchmarks/loss_ablation.py --train DUTS-TR --data ECSSD-250=DIR DUTS-TE-500=DIR PASCAL-S-100=DIR \\
         --encoder-weights FILE
 
-Every run is `train.py` on the same 1,000 images of the training set, 160 pixels, 5 epochs, no image held out, so that
+Every run is `train.py` on the same 1,000 images of the training set, 160 pixels, 5 epochs, no validation split, so that
 the last weights are scored and none are chosen. Seeds change initial weights, order and augmentation. `test.py` scores
 each run on the parts named by --data and on 500 other images of the training set, `choice`: where a variant is chosen,
 it is chosen there, not on the benchmarks.
@@ -114,7 +114,7 @@ def parse() -> argparse.Namespace:
 
 
 def draw_images(root: Path, train: int, choice: int, out: Path) -> tuple[Path, Path]:
-    """The list of images to train on, and a folder of links to those to choose on: fixed by the names alone.
+    """The list of images to train on, and a folder of links to those to choose on: fixed by the names only.
 
     Raises:
         UserError: the dataset has too few images.

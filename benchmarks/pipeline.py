@@ -2,8 +2,8 @@
 
     python benchmarks/pipeline.py --images DIR [--weights NAME|FILE] [--batch N] [--rounds N]
 
-Three ways over the same images in the same batches, in turn in every round, so that a busy moment meets all:
-    network     the batches lie prepared in memory; logits only, in as many threads as test.py has for it
+Three ways over the same images in the same batches, in turn in every round, so that other load affects all of them:
+    network     batches prepared in memory to logits, with as many threads as in test.py
     test.py     files to maps on disk, reading, network and writing overlapped: what `test.py --images` runs
     in line     files to maps on disk, one stage after the other, each call of the network with all cores
 Prints a table and writes it to runs/benchmarks/pipeline.md, or with `--update-docs` to benchmarks/pipeline.md. The last
@@ -145,7 +145,7 @@ def report(timings: Sequence[Timing], writer: MapWriter, count: int, options: ar
     alone = timings[0].median
     predictor = writer.predictor
     lines = [
-        "# Whole run against the network only",
+        "# Time of a whole run over that of its network",
         "",
         f"{count} images of `{options.images.name}`, weights `{Path(options.weights).stem}`, "
         f"{predictor.size} x {predictor.size}, batches of {writer.batch}; "
@@ -160,7 +160,7 @@ def report(timings: Sequence[Timing], writer: MapWriter, count: int, options: ar
         spread = f"{min(timing.seconds):.2f} to {max(timing.seconds):.2f}"
         cells = [f"{timing.median:.2f}", spread, f"{count / timing.median:.1f}", f"{timing.median / alone:.3f}"]
         rows.append([timing.name, *cells])
-    heads = ["way", "seconds", "fastest to slowest", "images/s", "of network only"]
+    heads = ["way", "seconds", "fastest to slowest", "images/s", "over network"]
     return "\n".join([*lines, markdown(Table(heads, rows))])
 
 

@@ -8,7 +8,7 @@
 A step is a batch for the alphas and a batch for the weights. Variants, each in a process of its own, alternated:
     plain      float32 and contiguous, every mixture computed operation by operation, both backward passes through
                everything: the public DARTS code, first order
-    exact      what search.py does: the same sum without waste (net.mixture), the alphas' step without the gradients
+    exact      what search.py does: the same sum in fewer passes (net.mixture), the alphas' step without the gradients
                that it does not need (net.architect), bfloat16 and channels last where the CPU has bfloat16 units
     partial4   as exact, with a quarter of the channels through the candidates (PC-DARTS, K = 4)
 All have the same loss, optimizers and clipping of both gradients. Where the CPU has bfloat16 units, plain and ours thus

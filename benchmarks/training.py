@@ -7,9 +7,9 @@ Variants, each in a process of its own, alternated:
     float32   contiguous, float32, the loss's windows as its formula reads, PyTorch's own SGD: the plain loop
     bf16      bfloat16 autocast, channels last: what the PyTorch documentation advises
     ours      bf16 as well, `net.cpu_kernels.accelerate`, `utils.device.keep_memory`, the fused SGD: what train.py does
-Both bf16 variants need a CPU with bfloat16 units; without them they run in float32, and the table says so.
+Both bf16 variants need a CPU with bfloat16 units; without them they run in float32, as the table states.
 The loss and what the optimizer computes are the same in all. One more step of each goes through PyTorch's profiler.
-The report says as well what the processor allows: the multiply-accumulates of a step at the rate of a lone convolution.
+The report also gives a bound of the processor: the multiply-accumulates of a step at the rate of a single convolution.
 
 Then the first batches of a real epoch of the ResNet-50 network run, read and augmented by two worker processes. The
 report states the share of that time in which the loop waited for its next batch, the start of the workers included.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _LARGEST = 1 << 24  # of a profile or of other metadata, in bytes
 _XMP = b"XML:com.adobe.xmp\0"
-_KEPT_SEGMENTS = frozenset({0xE0, 0xEE})  # JFIF and Adobe, which say how colours are coded
+_KEPT_SEGMENTS = frozenset({0xE0, 0xEE})  # JFIF and Adobe, which describe the coding of colours
 
 
 class Chunk(NamedTuple):
@@ -81,7 +81,7 @@ def read_png(data: bytes) -> PngContent:
 
 
 def without_segments(data: bytes) -> bytes:
-    """A JPEG file without comments and application segments, other than those that say how colours are coded."""
+    """A JPEG file without comments and application segments, other than those that describe the coding of colours."""
     parts, place = [data[:2]], 2
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
         kind = data[place + 1]

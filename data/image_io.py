@@ -13,7 +13,7 @@ and every other format by Pillow; unusual TIFF layouts by `data.tiff`.
     16-bit                  65535 becomes 255           65535 becomes 255
     32-bit, float           refused                     refused
 
-Masks are read by `data.masks`, which knows their codings. Colour profiles are not applied, as in the published code
+Masks are read by `data.masks`, which supports their codings. Colour profiles are not applied, as in the published code
 of this field. The first image of an animated file is read.
 """
 

@@ -193,7 +193,7 @@ def find_layout(root: str | Path) -> Layout:
     """The folders of images and masks below a root.
 
     Raises:
-        LayoutError: there are none or several; the message says what was searched for and what is there.
+        LayoutError: there are none or several; the message names what was searched for and what is there.
     """
     root = Path(root)
     if not root.is_dir():

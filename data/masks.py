@@ -37,14 +37,14 @@ SURVEYED = 32
 """Masks of a dataset that are read to find its coding."""
 
 _FEW = 40  # distinct values of class ids at most
-_SMALL_ID = 40  # the largest id that stands beside a "void" of 255
+_SMALL_ID = 40  # the largest id that occurs beside a "void" of 255
 _SOME = 0.01
 _SHOWN = 4
 _VALUE = re.compile(r"(\d{1,5})(?:\.\.(\d{1,5}))?|([0-9a-fA-F]{6})")
 
 
 class MaskCodingError(DataError):
-    """Masks whose values do not say what is foreground."""
+    """Masks whose foreground cannot be derived from their values."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def read_mask(path: str | Path, coding: MaskCoding | None = None) -> Pixels:
 
     Args:
         path: the file.
-        coding: of its dataset; by default this mask alone decides.
+        coding: of its dataset; by default it is found from this mask only.
 
     Shapes:
         returns: (H, W) uint8, foreground from 128 on.

@@ -28,7 +28,7 @@ def with_coding(pairs: Sequence[Pair], mask_values: str = "auto") -> list[Pair]:
 
 
 def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
-    """Reads an image and its mask. Without a coding, the mask alone decides which of its values are foreground.
+    """Reads an image and its mask. Without a coding, the foreground values are found from this mask only.
 
     Shapes:
         returns: (H, W, 3) uint8 RGB, (H, W) uint8, foreground from 128 on.

@@ -74,7 +74,7 @@ class DataConfig:
     """The dataset of a training run.
 
     Attributes:
-        root: a dataset in any layout that `python -m data.check` knows.
+        root: a dataset in any layout that `python -m data.check` recognises.
         list_file: one name a line, to train on a part; null for all.
         mask_values: values of the foreground in masks, see `data.masks`; auto finds them.
         held_out: share of the pairs in the validation split, drawn by seed; the best weights are chosen on it.

@@ -51,7 +51,7 @@ class Masked(Protocol):
 
     @property
     def coding(self) -> MaskCoding | None:
-        """Coding of the dataset's masks; None: the mask alone decides."""
+        """Coding of the dataset's masks; None: it is found from the mask only."""
         ...
 
 
@@ -193,7 +193,7 @@ def _read_raster(path: Path) -> NDArray:
             return np.asarray(image)
         pixels = np.asarray(image.convert("RGBA"))
     if pixels[..., 3].min() < 255:
-        raise MapError(f"{path}: a map with transparency ({image.mode}). Save its grey values alone.")
+        raise MapError(f"{path}: a map with transparency ({image.mode}). Save only its grey values.")
     if (pixels[..., :3] != pixels[..., :1]).any():
         raise MapError(f"{path}: a map in colours ({image.mode}), not in grey. Save one channel, 0 to 255.")
     return pixels[..., 0]

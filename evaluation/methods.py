@@ -68,7 +68,7 @@ class Evaluated:
 
 
 class Problems:
-    """Collects what the user has to mend, so that all of it is told at once."""
+    """Collects all problems of the input, so that one error lists them."""
 
     def __init__(self) -> None:
         self._told: list[str] = []

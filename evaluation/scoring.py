@@ -36,7 +36,7 @@ def score_maps(
         workers: processes. None: one for each core that may be used, or none beside this one for a few maps.
         resize: brings a map of another size to its mask's (bilinear, then 8 bits), as the field's toolkit
             does. Otherwise that is an error.
-        title: stands before the progress bar.
+        title: of the progress bar.
 
     Raises:
         MapError: nothing to score; maps or masks that cannot be read or differ in size, all of them listed;
@@ -125,7 +125,7 @@ def _pooled(chunks: Sequence[Sequence[ScorePair]], workers: int, score: _Scorer)
                     done[given] = waiting.pop(given).result()
             yield from done.pop(number)
     except TerminatedWorkerError as error:
-        raise MapError("a scoring process was killed, perhaps for want of memory. Use fewer workers.") from error
+        raise MapError("a scoring process was killed, perhaps because memory ran out. Use fewer workers.") from error
     finally:
         for future in waiting.values():
             future.cancel()

@@ -67,7 +67,7 @@ def find_strata(kind: str, targets: Sequence[Target]) -> list[Stratum]:
 
 
 def check_strata(kinds: Sequence[str], targets: Sequence[Target]) -> None:
-    """Makes sure that the strata can be found; cheap, so that it can stand before any scoring.
+    """Checks that the strata can be found; cheap, so that it can run before any scoring.
 
     Raises:
         StrataError: an unknown kind, or `contrast` without an image of every mask.

@@ -30,7 +30,7 @@ class PaperTable:
     Args:
         source: the paper.
         held: which cells are here, which are not.
-        inferred: which variants its columns print, and how we know.
+        inferred: which variants its columns print, and the evidence for it.
         benchmarks: name -> number of images.
         rows: in the paper's order of methods, VGG-16 before ResNet-50 for Auto-MSFNet.
     """

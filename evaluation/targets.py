@@ -15,7 +15,7 @@ class Target:
         name: POSIX path below the folder of masks, without suffix.
         mask: file of the mask.
         image: file of the image; None where there is none.
-        coding: of the dataset's masks; None: the mask alone decides.
+        coding: of the dataset's masks; None: it is found from the mask only.
     """
 
     name: str

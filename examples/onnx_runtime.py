@@ -1,4 +1,4 @@
-"""Saliency map of an image with ONNX Runtime alone: no PyTorch, nothing of this project.
+"""Saliency map of an image with only ONNX Runtime: no PyTorch, nothing of this project.
 
 pip install onnxruntime pillow
 python examples/onnx_runtime.py runs/export/lite.onnx photo.jpg map.png

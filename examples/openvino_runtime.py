@@ -1,4 +1,4 @@
-"""Saliency map of an image with OpenVINO alone: no PyTorch, nothing of this project.
+"""Saliency map of an image with only OpenVINO: no PyTorch, nothing of this project.
 
 pip install openvino pillow
 python examples/openvino_runtime.py runs/export/lite.xml photo.jpg map.png

@@ -53,7 +53,7 @@ def overlay(image: Pixels, saliency: Pixels) -> Pixels:
 
 
 def cut_out(image: Pixels, saliency: Pixels, despilled: bool = True) -> Pixels:
-    """The object alone: the map is the alpha channel, and the colours are the object's own (`despill`).
+    """The cutout: the map is the alpha channel, and the colours are the object's own (`despill`).
 
     Args:
         image: RGB.

@@ -169,7 +169,7 @@ def encode(array: Pixels, suffix: str = ".png", profile: bytes = b"", dpi: tuple
 
 
 def _resolution(dpi: tuple[float, float]) -> bytes:
-    """EXIF that holds the resolution alone, for WebP, which has no field for it."""
+    """EXIF that holds only the resolution, for WebP, which has no field for it."""
     exif = Image.Exif()
     exif[0x011A], exif[0x011B], exif[0x0128] = *dpi, 2  # per inch
     return exif.tobytes()

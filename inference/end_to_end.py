@@ -1,4 +1,4 @@
-"""A folded network together with what stands before and behind it, as one module: raw images in, maps out.
+"""A folded network with its preprocessing and postprocessing, as one module: raw images in, maps out.
 
 The same numerics as `inference.predictor`: bilinear to the network's square in float32, ImageNet mean and deviation,
 logits resized to the image bilinearly, then the sigmoid. Whoever runs an exported file does not write them again.

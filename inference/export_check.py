@@ -37,7 +37,7 @@ class Differences:
 
 
 def compare(predictor: Predictor, run: Run, images: Sequence[Path]) -> Differences:
-    """Maps of an exported file against those of PyTorch, each image alone and in a batch with its mirror image.
+    """Maps of an exported file against those of PyTorch, each image by itself and in a batch with its mirror image.
 
     Raises:
         ImageReadError: a image cannot be read.
@@ -59,7 +59,7 @@ def score_changes(predictor: Predictor, run: Run, root: Path, scratch: Path) -> 
     Args:
         predictor: PyTorch, float32.
         run: the exported file.
-        root: images with masks, in any layout that `data.layouts` knows.
+        root: images with masks, in any layout that `data.layouts` recognises.
         scratch: a folder for the maps.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What an exported file says of itself, as JSON in its metadata."""
+"""The record in an exported file, as JSON in its metadata."""
 
 import json
 from pathlib import Path

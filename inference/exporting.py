@@ -86,7 +86,7 @@ def convert(loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[
 
 
 def network_form(loaded: LoadedNetwork, size: int) -> Any:
-    """The network alone as ONNX: (1, 3, S, S) prepared float32 to (1, 1, S, S) logits; kernels in float16."""
+    """Only the network as ONNX: (1, 3, S, S) prepared float32 to (1, 1, S, S) logits; kernels in float16."""
     example = {conversion.INPUT: torch.zeros(1, 3, size, size)}
     model = conversion.to_onnx(prepare(loaded, size), example, [conversion.OUTPUT], {})
     compact(model, loaded.network)

@@ -1,6 +1,6 @@
-"""Saliency maps by ONNX Runtime alone: runs the .onnx files of export.py without PyTorch.
+"""Saliency maps by ONNX Runtime only: runs the .onnx files of export.py without PyTorch.
 
-Two forms exist, told apart by the record in the file:
+Two forms exist; the record in the file names the form:
 
     image     (B, H, W, 3) uint8 RGB of any size -> (B, H, W) maps; everything is inside
     network   (1, 3, S, S) float32, prepared -> (1, 1, S, S) logits; preparation and restoring are ours, as in test.py
@@ -28,7 +28,7 @@ class OnnxMaps:
         threads: of one call; 0 is ONNX Runtime's choice, one a core.
 
     Attributes:
-        record: what the file says of itself: weights, size, versions, checks.
+        record: of the file: weights, size, versions, checks.
 
     Raises:
         EngineError: the file is missing, damaged, or not written by export.py.

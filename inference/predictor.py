@@ -205,7 +205,7 @@ class Predictor:
         return Image.fromarray(to_8bit(self(image)))
 
     def cutout(self, image: ImageLike, style: Style | None = None) -> Pixels:
-        """The object alone, or on another background; see `inference.cutouts.Style`.
+        """The cutout, transparent or on another background; see `inference.cutouts.Style`.
 
         Shapes:
             returns: (H, W, 4) RGBA, unless the style has a background or a crop.

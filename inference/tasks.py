@@ -48,7 +48,7 @@ class ImageSet:
         tasks: the images.
         has_masks: whether they are scored.
         mask_values: values of the foreground in masks, see `data.masks`.
-        notes: what the user should know before the run.
+        notes: printed before the run.
         problems: files that look like images and are not read, a line each.
     """
 

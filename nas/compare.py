@@ -4,7 +4,7 @@
     python search.py compare --config configs/search_evidence.yaml --data DUTS-TR
     python search.py compare --report
 
-Source of the demand: a search that is not compared with random cells of its own space shows nothing (Yang et al.,
+Source: a search needs a comparison with random cells of its own space (Yang et al.,
 "NAS evaluation is frustratingly hard", arXiv 1912.12522; Li and Talwalkar, arXiv 1902.07638).
 Each search and each training is a run of search.py or train.py, recognised by its content, so the same command resumes
 after a stop. Into `--out` go genotypes/, the runs, compare.md, compare.json and compare.png/.svg, the last four anew
@@ -119,7 +119,7 @@ def prepare(config: CompareConfig) -> Comparison:
 
 
 def draw_sets(config: CompareConfig) -> Sets:
-    """Draws the images to train on and, apart from them, those that are held out; finds the benchmarks.
+    """Draws the images to train on and other images to score on; finds the benchmarks.
 
     Raises:
         SearchError: if the dataset has too few images.

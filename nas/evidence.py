@@ -2,7 +2,7 @@
 
     trainings.csv   group, genotype, search_seed, training_seed, gmac, dilated, wfm_validation, wfm_ecssd, wfm_duts
     genotypes/      <group>_<genotype>.json for each genotype of the table
-    supernet.csv    group, search_seed, genotype, score: what a supernet of `oneshot` says of the pool's genotypes
+    supernet.csv    group, search_seed, genotype, score: of the pool's genotypes by a supernet of `oneshot`
     budget.json     what all rows have in common
 
 Rows are replaced, never mixed: a table that was made with another budget is refused.
@@ -52,7 +52,7 @@ class Training:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What tells two rows apart."""
+        """The key of a row."""
         return self.group, self.genotype, self.training_seed
 
 

@@ -1,6 +1,7 @@
-"""The tables of docs/search.md, from committed files alone: `python search.py compare --report`.
+"""The tables of docs/search.md, from committed files only: `python search.py compare --report`.
 
-The page has a pair of marks for each table, `<!-- table NAME -->` and `<!-- end -->`; what stands between is replaced.
+The page has a pair of marks for each table, `<!-- table NAME -->` and `<!-- end -->`; the text between them is
+replaced.
 """
 
 import re

@@ -57,11 +57,11 @@ def effect_at_equal_cost(group: Array, group_cost: Array, pool: Array, pool_cost
     member = np.concatenate([np.ones(len(group)), np.zeros(len(pool))])
     reduced = np.stack([np.ones(count), cost - cost.mean()], 1)
     if np.ptp(cost) < 1e-9 * max(abs(cost.mean()), 1e-300):
-        reduced = reduced[:, :1]  # equal costs say nothing of a slope
+        reduced = reduced[:, :1]  # equal costs determine no slope
     projector = np.eye(count) - reduced @ np.linalg.pinv(reduced)
     own = projector @ member  # membership less what cost explains of it
     if own @ own < 0.1 * len(group) * len(pool) / count:
-        raise ValueError("the group's cost is so far from the pool's that their effects can't be told apart")
+        raise ValueError("the group's cost is so far from the pool's that their effects can't be separated")
     residual = projector @ score
     value = own @ residual / (own @ own)
     freedom = count - reduced.shape[1] - 1
@@ -141,7 +141,7 @@ SITES = tuple((cell, kind) for cell in (1, 2, 3) for kind in ("outer", "inner"))
 
 
 def count_features(genotypes: Sequence[Genotype], cost: Array, operations: Sequence[str]) -> Array:
-    """How often each operation stands at each of the `SITES`, and the multiply-adds.
+    """How often each operation occurs at each of the `SITES`, and the multiply-adds.
 
     Shapes:
         cost: (N,); returns: (N, sites * operations + 1).

@@ -1,4 +1,4 @@
-"""The images of a search: one half trains the weights, the other judges the alphas."""
+"""The images of a search: one half trains the weights, the other the alphas."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Halves(NamedTuple):
 
     Attributes:
         weights: batches that train the weights; `weight_batches` holds their position.
-        alphas: batches that the alphas are judged by; `alpha_batches` likewise.
+        alphas: batches that train the alphas; `alpha_batches` likewise.
         images: counts and a fingerprint of the names, for the checkpoint and the genotype's provenance.
     """
 

@@ -1,7 +1,7 @@
 """Differences between groups of genotypes, taken within a training seed only.
 
 A training seed shifts every genotype (by .0054 weighted F on PASCAL-S-100 between seeds 0 and 1 of
-benchmarks/compare_lite), so a group that was trained with other seeds can't be compared with one by their means.
+benchmarks/compare_lite). Means of groups that were trained with different seeds can therefore not be compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class Difference(NamedTuple):
 
     Attributes:
         value: the difference; NaN if the groups have no training seed in common.
-        error: standard error; NaN if it can't be told from these trainings.
+        error: standard error; NaN if these trainings do not determine it.
         seeds: that both groups were trained with.
     """
 
@@ -37,8 +37,8 @@ def difference(group: Trainings, other: Trainings, noise: float) -> Difference:
     """Mean of a group less that of another, over the training seeds that both have.
 
     A genotype counts once, by the mean of its trainings. The error is Welch's over genotypes. A group of one genotype
-    has no spread of its own: its error is the noise of its trainings, so it says how sure the score of this genotype
-    is, not what another genotype of its kind would reach.
+    has no spread of its own: its error is the noise of its trainings, so it is the error of this genotype's score,
+    not of the score of another genotype of its kind.
 
     Args:
         group, other: scores of the trainings, at least one genotype each.

@@ -44,11 +44,12 @@ class SearchDataConfig:
     """What to search on.
 
     Attributes:
-        root: a dataset in any layout that `python -m data.check` knows; null generates `scenes` scenes into `--out`.
+        root: a dataset in any layout that `python -m data.check` recognises; null generates `scenes` scenes into
+            `--out`.
         list_file: one name a line, to search on a part; null for all.
         mask_values: values of the foreground in masks, see `data.masks`; auto finds them.
         images: how many of them to take, drawn by seed; 0 for all.
-        alphas: share that the alphas are judged by; the rest trains the weights. Half each as DARTS.
+        alphas: share that trains the alphas; the rest trains the weights. Half each as DARTS.
         size: side in pixels of the square.
         workers: processes that read, for each half.
         scenes: how many scenes to generate where there is no dataset.
@@ -87,7 +88,7 @@ class SearchArchitectConfig(ArchitectConfig):
     """How alphas move in the strategy `darts`, see `net.architect.ArchitectConfig` for the inherited settings.
 
     Attributes:
-        outputs: weights of P1, P2, P3 in the loss that the alphas follow. The network is judged by P1, so P1 alone.
+        outputs: weights of P1, P2, P3 in the loss that the alphas follow. The network is evaluated by P1, so only P1.
         warmup_paths: what runs while the alphas rest. `mixture`: all candidates at equal weights, as PC-DARTS.
             `single`: one candidate an edge, each equally often, so that the kernels of all candidates are trained.
     """
@@ -237,7 +238,7 @@ class ProxyConfig:
 
 @dataclass(frozen=True)
 class RandomConfig:
-    """Strategy `random`: the best of `count` random genotypes, each trained as `training` says.
+    """Strategy `random`: the best of `count` random genotypes, each trained with the settings `training`.
 
     Attributes:
         count: genotypes that are drawn and trained; 1 draws one and trains none.
@@ -265,7 +266,7 @@ class SearchConfig:
         random: best of n.
         training: how `predictor` and `random` train one genotype.
         optim: how the weights of `darts` move; DARTS' rates, a tenth for the encoder.
-        loss: of weights and alphas; without polishing, which says little while everything is blurred.
+        loss: of weights and alphas; without polishing, which has little effect while maps are blurred.
         watch: what counts as a collapse; `darts`.
         plugins: Python files that register your own parts, see `settings.plugins`; they run before anything is built.
         encoder_weights: `imagenet` (the library downloads them), a path, or `none`.

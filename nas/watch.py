@@ -77,7 +77,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class EpochProgress:
-    """What the search loop knows of an epoch by itself; see `EpochRecord`."""
+    """The part of an epoch's record that the search loop measures; see `EpochRecord`."""
 
     epoch: int
     alphas_rest: bool
@@ -170,7 +170,7 @@ def chosen_record(history: Sequence[EpochRecord], stopped: bool) -> EpochRecord:
 def discretisation_gap(
     network: SuperNet, space: SpaceConfig, batches: Sequence[Any], loss: Callable[[Any], Tensor]
 ) -> tuple[float, float]:
-    """Loss of the mixture, and of the derived edges alone with the same kernels, on the same batches.
+    """Loss of the mixture, and of only the derived edges with the same kernels, on the same batches.
 
     The auxiliary skip of DARTS- is off in both, since no derived network has it. With partial channels K > 1 the
     candidates have kernels for C / K channels only. The other channels bypass every edge in both losses, so their

@@ -46,7 +46,7 @@ class Architect(Generic[Batch]):
         loss: (batch) -> scalar loss of the network at its present parameters.
         cost: () -> scalar that is added to the validation loss, weight included, or None.
         average: averages tensors over all processes in place, so that all ranks take the same step.
-        validation_loss: as `loss`, on the batches that the alphas are judged by; None for the same.
+        validation_loss: as `loss`, on the batches that train the alphas; None for the same.
         clip: greatest norm of the weights' gradient in their own step, which the virtual step shares; 0 for none.
 
     Attributes:
@@ -86,7 +86,7 @@ class Architect(Generic[Batch]):
 
         Args:
             training: batch for the virtual step; the first order does not read it.
-            validation: batch that the alphas are judged by, from the other half of the data.
+            validation: batch that the alphas are trained on, from the other half of the data.
         """
         second = self.config.order == "second"
         gradients, loss, cost = self.second_order(training, validation) if second else self.first_order(validation)

@@ -1,8 +1,8 @@
 """Converts the authors' checkpoint layout to ours, for both backbones, strictly.
 
-Source: the state-dict keys of the checkpoints that the authors publish. Encoder and laterals live in one module there
-(`resnet.*` or `vgg16.*`), outer operation N = 4 * cell + level, cells are named by the levels they join (54, 43, 32),
-and the last cell's operations are registered twice (`feafusion._nodes.*`), which is checked and dropped.
+Source: the state-dict keys of the checkpoints that the authors publish. There, encoder and laterals are one module
+(`resnet.*` or `vgg16.*`). Outer operation N = 4 * cell + level, and cells are named by the levels they join (54, 43,
+32). The last cell's operations are registered twice (`feafusion._nodes.*`); the copies are checked and dropped.
 """
 
 import re

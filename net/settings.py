@@ -45,7 +45,7 @@ class LossConfig:
         theta: width in pixels of the tolerance for P1, P2, P3; odd. Growing widths are our reading of
             "progressive"; three equal ones give the plain boundary loss.
         ramp: share of the run over which the weight of the polishing loss grows from 0 to `polish`. A blurred map
-            has a boundary loss near 1 that says little about where the boundary should be.
+            has a boundary loss near 1, whose gradient hardly moves the boundary.
         terms: weights of further terms by name, which files of `--plugins` register with `net.losses.loss_term`.
     """
 
@@ -83,7 +83,7 @@ class SpaceConfig:
         topology: `released` or `figure`, see `net.wiring`.
         partial: K of PC-DARTS; 1 sends all channels through the candidates.
         outer_none: whether the searched cells may have `none` on outer edges. The published VGG-16 cells do; DARTS
-            leaves it out, since its weight says nothing of its worth.
+            leaves it out, since its weight does not measure its value.
     """
 
     encoder: str = "resnet50"

@@ -80,6 +80,6 @@ def _unprefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _prefixes(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the module's keys, among the tensors of an enclosing module; none at all comes first."""
+    """Candidate prefixes of the module's keys among the tensors of an enclosing module; the empty one first."""
     first = next(iter(wanted), "")
     return ["", *(key.removesuffix(first) for key in tensors if key.endswith(f".{first}"))]

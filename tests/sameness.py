@@ -3,10 +3,10 @@
     python tests/sameness.py record FILE.json [--root CHECKOUT]   runs the programs of a checkout and records results
     python tests/sameness.py check FILE.json [--root CHECKOUT]    runs them again and names every result that differs
 
-A record holds the SHA-256 of every saliency map of the sample images, the scores of a small dataset, the losses of 20
-training steps, the alphas and the genotype of the smoke search, and the maps of an exported ONNX file. Results are
-equal to the bit on one processor with one PyTorch version. A record of another machine is refused.
-Record before a move of code, check after it.
+A record holds the SHA-256 of every saliency map of the sample images and the scores of a small dataset. It also holds
+the losses of 20 training steps, the alphas and the genotype of the smoke search, and the maps of an exported ONNX file.
+Results are equal to the bit on one processor with one PyTorch version. A record of another machine is refused. Record
+before a move of code, check after it.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def exported(root: Path, folder: Path) -> dict[str, str]:
 
 
 def run(root: Path, *arguments: object) -> str:
-    """Runs Python in the checkout with the spelling of options that it knows; returns its standard output."""
+    """Runs Python in the checkout with the spelling of options that it supports; returns its standard output."""
     words = [str(word) for word in arguments]
     if root != ROOT:  # a checkout from before options were spelled with dashes
         words = ["--" + word[2:].replace("-", "_") if word.startswith("--") else word for word in words]

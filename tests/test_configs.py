@@ -1,4 +1,4 @@
-"""Recipes are valid, say what they promise, and keep to the field's."""
+"""Recipes are valid, state their expected result, and follow those of the field."""
 
 from pathlib import Path
 

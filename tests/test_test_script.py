@@ -120,7 +120,7 @@ def test_benchmark_is_scored(run, benchmark, capsys):
     assert saliency.std() > 0 and 0 < sets[0]["scores"]["mae"] < 1
 
 
-def test_results_tell_what_they_depend_on(run, photos, tiny_weights):
+def test_results_hold_what_they_depend_on(run, photos, tiny_weights):
     assert run("--images", photos, "--size", "96", "--batch", "2") == 0
     record = results(run.out)
     assert record["size"] == 96 and record["batch"] == 2 and record["precision"] == "fp32"
@@ -313,7 +313,7 @@ def test_int8_needs_an_engine_that_has_it(run, photos):
         run("--images", photos, "--precision", "int8")
 
 
-def test_the_engine_is_told(run, photos, capsys):
+def test_the_engine_is_printed(run, photos, capsys):
     assert run("--images", photos) == 0
     assert "\nengine torch, fp32: named by the user" in capsys.readouterr().out
     assert results(run.out)["engine"] == "torch"

@@ -1,9 +1,10 @@
-"""Run by tests/test_train_distributed.py, alone or by torchrun: one step's gradients, a validation, a lost loss.
+"""Run by tests/test_train_distributed.py, in one process or by torchrun: gradients, a validation, a lost loss.
 
     two_processes.py OUT [settings of train.py]
 
-Writes OUT/result.pt (gradients and scores), and what each process reports of a validation in which only the last one
-cannot read an image (OUT/validation-RANK.txt) and of a loss that only the last one loses (OUT/loss-RANK.txt).
+Writes OUT/result.pt (gradients and scores). OUT/validation-RANK.txt holds what each process reports of a validation in
+which only the last one cannot read an image. OUT/loss-RANK.txt holds the same of a loss that is not finite only in the
+last one.
 """
 
 import sys

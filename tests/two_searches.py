@@ -1,4 +1,4 @@
-"""Run by tests/test_search.py, alone or by torchrun: gradients of one bilevel step, first and second order.
+"""Run by tests/test_search.py, in one process or by torchrun: gradients of one bilevel step, first and second order.
 
     two_searches.py OUT [settings of search.py]
 

@@ -41,7 +41,7 @@ def rehearse(path: Path, write: Callable[[Path], object]) -> None:
     except UserError as error:
         raise type(error)(str(error).replace(str(trial), str(path))) from None
     finally:
-        with suppress(OSError):  # where a file stands in the folder's place, there is nothing to remove
+        with suppress(OSError):  # where the folder is a file, there is nothing to remove
             trial.unlink()
 
 
@@ -50,7 +50,7 @@ def load_newest(folder: Path, say: Callable[[str], object] = print) -> tuple[dic
 
     Args:
         folder: of the run.
-        say: gets a line for a broken one, which is skipped and kept as `last.broken.pt`.
+        say: called with one line for a broken one, which is skipped and kept as `last.broken.pt`.
 
     Raises:
         CheckpointError: if there are checkpoints and none is whole.

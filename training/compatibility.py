@@ -20,7 +20,7 @@ PATHS = frozenset({
 
 
 def portable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the name alone of every file and folder: what weights and checkpoints may hold."""
+    """The settings with only the name of every file and folder: what weights and checkpoints may hold."""
     return {name: _portable(name, value) for name, value in settings.items()}
 
 

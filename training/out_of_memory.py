@@ -1,4 +1,4 @@
-"""Out of memory as one line that says what to lower."""
+"""Out of memory as one line that names the setting to lower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -65,7 +65,7 @@ class RunGroup:
         jobs: how many runs share the cores.
 
     Raises:
-        RunGroupError: if an earlier version left runs there, which say nothing of their content.
+        RunGroupError: if an earlier version left runs there, without a record of their content.
     """
 
     def __init__(self, folder: Path, jobs: int = 1) -> None:
@@ -74,7 +74,7 @@ class RunGroup:
         old = [path.parent for path in folder.glob("*/finished.json") if isinstance(_read(path), list)]
         if old:
             raise RunGroupError(
-                f"{old[0]}: is a run of an earlier version, which does not say what it depends on. Give another --out."
+                f"{old[0]}: is a run of an earlier version, without a record of what it depends on. Give another --out."
             )
 
     def complete(self, run: Run) -> Path:
@@ -155,7 +155,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
 
 
 def _content(key: str, value: Any) -> Any:
-    """What a setting stands for."""
+    """The content behind a setting."""
     if key == "network.genotype":
         return load(value).plain()
     if isinstance(value, Path) or (key in FILES and Path(value).exists()):

@@ -1,7 +1,7 @@
 """Session: a run in its folder. It claims the folder, restores what it finds there, saves, and notes requests to stop.
 
 train.py and search.py use it alike. What a run consists of is a dictionary of named objects that have `state_dict` and
-`load_state_dict`; the two programs differ in that dictionary. The loops stand in the programs.
+`load_state_dict`; the two programs differ in that dictionary. The loops are in the programs.
 
 Resume policy, in this order:
 
@@ -126,7 +126,7 @@ class Session:
         """States what the run consists of.
 
         Args:
-            objects: name in the checkpoint -> object; those that hold tensors stand on their device already.
+            objects: name in the checkpoint -> object; those that hold tensors are on their device already.
             progress: position of the run; saved as `progress`.
             facts: plain values that must be the same for a run to resume and that no setting holds.
             header: further plain values for whoever reads the file.

@@ -1,1 +1,1 @@
-"""The ground of all packages: settings, errors, files, devices, processes, plugins, checkpoints."""
+"""What all packages use: errors, files, paths, checkpoints, devices."""

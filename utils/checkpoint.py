@@ -129,7 +129,7 @@ def _parse_pickle(content: bytes, path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path}: truncated or no checkpoint ({_first_line(error)}). {_AGAIN}") from None
         raise CheckpointError(
             f"{path}: refused, since it holds more than tensors and plain values ({found[1]}); loading it could run "
-            f"code. If you trust it, save its weights alone: torch.save(model.state_dict(), FILE)."
+            f"code. If you trust it, save only its weights: torch.save(model.state_dict(), FILE)."
         ) from None
     except Exception as error:  # pickle, zip and storages raise a dozen kinds for one broken file
         raise CheckpointError(f"{path}: truncated or no checkpoint ({_first_line(error)}). {_AGAIN}") from None

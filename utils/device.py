@@ -77,7 +77,7 @@ def keep_memory() -> None:
     """Makes glibc keep freed memory instead of returning it to the system after every large tensor.
 
     Without it a training step on a CPU spends an eighth of its time on page faults.
-    Other C libraries are left alone.
+    Other C libraries are left unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -25,7 +25,7 @@ def refuse_overlaps(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
     Args:
         inputs: every file that the run reads and every folder that it searches; missing ones are ignored.
         outputs: every file and folder that the run creates, replaces or removes; they need not exist. Give the folder
-            `OUT/maps` rather than `OUT` where other files in `OUT` are left alone.
+            `OUT/maps` rather than `OUT` where other files in `OUT` are kept.
 
     Raises:
         PathError: naming the output and the input.
@@ -48,7 +48,7 @@ _CURE = "Choose another --out."
 
 
 class _Places:
-    """What paths stand for, each folder looked up once: (device, inode), or the resolved path of what is missing."""
+    """The identity of paths, each folder looked up once: (device, inode), or the resolved path of what is missing."""
 
     def __init__(self) -> None:
         self._folders: dict[str, tuple[Hashable, ...]] = {}
@@ -76,7 +76,7 @@ def claim(out: Path, file: bool = False) -> IO[str]:
 
     Args:
         out: the output folder, which is made; its lock is `out/.lock`.
-        file: whether `out` is a file; its folder is made, and the lock lies beside it.
+        file: whether `out` is a file; its folder is made, and the lock is beside it.
 
     Returns:
         The lock; keep it as long as the run writes.

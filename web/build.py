@@ -3,8 +3,8 @@
     python web/build.py [--out web/dist]
 
 Needs the npm packages of web/package.json (`npm ci` in web/), ONNX Runtime and weights/lite.onnx. The manifest of the
-page holds size and SHA-256 of everything that it loads later, and the mean logit of a probe by which a browser's
-WebGPU is judged.
+page holds size and SHA-256 of everything that it loads later, and the mean logit of a probe that checks a
+browser's WebGPU.
 """
 
 import argparse

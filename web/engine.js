@@ -93,7 +93,7 @@ async function download(progress) {
   return { manifest, model, runtime: first };
 }
 
-/** The parts of ONNX Runtime, for WebGPU or for WebAssembly alone. */
+/** The parts of ONNX Runtime, for WebGPU or for WebAssembly only. */
 async function runtime(manifest, gpu, progress) {
   const files = gpu ? manifest.webgpu : manifest.wasm;
   const address = (name) => new URL(name, import.meta.url).href;

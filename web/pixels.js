@@ -1,5 +1,5 @@
 /**
- * Arithmetic on pixels: what stands before and behind the network, and the object's own colours.
+ * Arithmetic on pixels: preprocessing, postprocessing, and the object's own colours.
  * The same as data/preparation.py, inference/saliency.py and inference/compositing.py.
  */
 

@@ -62,7 +62,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     """The figure as an `<svg>` element of a page: its ink is the page's, its lines are marked `method-0`, ...
 
     Args:
-        name: goes before every id, so that several figures can stand in one page. Letters, digits and `-`.
+        name: goes before every id, so that one page can hold several figures. Letters, digits and `-`.
         label: what the figure shows, for those who do not see it. No quotes or angle brackets.
     """
     text = rendered(figure, "svg", transparent=True).decode()

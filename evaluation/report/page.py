@@ -1,6 +1,6 @@
 """One HTML page with everything: sortable scores, curves, comparisons, and a viewer of images.
 
-The page is a single file and asks nothing of a network: style, script, figures and images are inside it, and its
+The page is a single file and needs no network: style, script, figures and images are inside it, and its
 content policy forbids the browser to load anything else. So that it stays a file one can send, images are shrunk and
 only the selected ones are in it, as many as fit `BUDGET`; the page says how many.
 """
@@ -96,7 +96,7 @@ def write_page(
 
 
 def choose(evaluated: Sequence[Evaluated], count: int, rank_by: str = RANKED_BY) -> list[Choice]:
-    """The images for the page, each once; the most telling of every dataset and kind first."""
+    """The images for the page, each once; the strongest examples of every dataset and kind first."""
     ranked = []
     kinds: dict[tuple[int, int], list[str]] = {}
     for number, each in enumerate(evaluated):

@@ -22,7 +22,7 @@ KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Selection:
-    """Places (in the dataset's order) of the images of each kind, the most telling first.
+    """Places (in the dataset's order) of the images of each kind, the strongest examples first.
 
     Args:
         kinds: a key of `KINDS` -> places; no disagreement where there is one method only.

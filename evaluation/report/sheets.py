@@ -80,7 +80,7 @@ def shrink(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _captions(evaluated: Evaluated, place: int, key: str) -> list[str]:
-    """What stands below each tile: the image's name, nothing, then every method's score."""
+    """The caption of each tile: the image's name, nothing, then every method's score."""
     name = label(key).split(" (")[0]
     scores = [known.rows[place].measures[key] for known in evaluated.scores.values()]
     return [_shortened(evaluated.data_set.names[place]), "", *(f"{name} {short(score)}" for score in scores)]

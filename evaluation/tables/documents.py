@@ -4,7 +4,7 @@
     ...
     <!-- end -->
 
-`columns` selects columns (`_` stands for a space), `brief` drops what stands in brackets at the end of a cell, `left=2`
+`columns` selects columns (`_` means a space), `brief` drops a bracket at the end of a cell, `left=2`
 aligns two columns to the left. A marker with a name that does not end in `.csv` belongs to another command.
 `python -m evaluation.tables` checks all documents, or writes them anew.
 """

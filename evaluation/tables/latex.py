@@ -1,6 +1,6 @@
 r"""The score tables in LaTeX, to be pasted into a paper. They need `\usepackage{booktabs,graphicx}`.
 
-They stand across both columns of a page, and are shrunk where they are wider than it.
+They span both columns of a page, and are shrunk where they are wider than it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -108,7 +108,7 @@ def _head(key: str) -> str:
 
 
 def _legend(keys: Iterable[str]) -> str:
-    """Which variant each symbol stands for."""
+    """Which variant each symbol means."""
     text = "; ".join(f"${_symbol(key)}$: {latex_escape(label(key))}" for key in keys)
     return text.replace(r"beta\textasciicircum{}2", r"$\beta^2$").replace("alpha=", r"$\alpha$=") + "."
 

@@ -44,7 +44,7 @@ def save(model: Any, path: Path, record: Record, half: bool = False) -> None:
     Args:
         model: an onnx.ModelProto, openvino.Model or torch ExportedProgram.
         path: with the suffix of its kind; OpenVINO writes a .bin beside it.
-        record: must say `format` and `precision`.
+        record: must have `format` and `precision`.
         half: whether weights are stored in float16 (OpenVINO only).
     """
     text = json.dumps(record)

@@ -141,7 +141,7 @@ def _pack_one(network: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _added(node: fx.Node) -> tuple[fx.Node, fx.Node | None]:
-    """The addition that alone reads a convolution, and its other term, if both terms have one shape and type.
+    """The addition that is the only reader of a convolution, and its other term, if both terms have one shape and type.
 
     Not fused: a scaled addition (`alpha=`), and one that writes into the other term.
     """
@@ -160,7 +160,7 @@ def _added(node: fx.Node) -> tuple[fx.Node, fx.Node | None]:
 
 
 def _activated(network: fx.GraphModule, node: fx.Node) -> tuple[Activation, fx.Node]:
-    """The activation that alone reads a node, with its node; `NONE` and the node itself if there is none."""
+    """The activation that is the only reader of a node, with its node; `NONE` and the node itself if there is none."""
     users = list(node.users)
     if len(users) == 1:
         target = users[0].target

@@ -137,7 +137,7 @@ def _linear(linear: nn.Linear) -> Kernel:
 
 
 def _other(builder: Builder, edge: nn.Module, x: Live, size: Size) -> Value:
-    """An operation that this module does not know; its output is resized whatever size it has."""
+    """An operation that this module does not support; its output is resized whatever size it has."""
     traced = trace(edge)
     node = inline(builder.graph, traced, builder.adopt(traced, "operation"), x.node)
     if not isinstance(node, fx.Node):  # the trace is a constant

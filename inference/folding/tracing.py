@@ -94,7 +94,7 @@ def inline(graph: fx.Graph, traced: fx.GraphModule, prefix: str, source: fx.Node
 
     Args:
         graph: the graph to write to.
-        traced: the module; its submodules must stand under `prefix` in the owner of `graph`.
+        traced: the module; its submodules must be under `prefix` in the owner of `graph`.
         prefix: name of the module there.
         source: its input.
 

@@ -1,4 +1,4 @@
-"""Times of frames that only ever increase, whatever a file or a camera says."""
+"""Strictly increasing times of frames, even where those of a file or camera are not."""
 
 LONGEST_GAP = 60.0
 """Seconds that a frame may be shown where the length of a file is unknown; more is a jump of the clock."""
@@ -14,7 +14,7 @@ class Clock:
 
     Args:
         step: usual seconds between two frames.
-        end: seconds at which the file says it ends; None if it does not say.
+        end: seconds at which the file ends by its header; None if that is missing.
     """
 
     def __init__(self, step: float, end: float | None = None) -> None:

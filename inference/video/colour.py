@@ -1,8 +1,8 @@
 """Colours and geometry of a video: how its samples become RGB, and how RGB becomes samples again.
 
 A video names the matrix, range, primaries and transfer function of its colours, or leaves them to the player. Frames
-are decoded with the matrix and range of the video, and encoded with the same ones and the same names, so that a player
-shows the result as it shows the source. Primaries and transfer functions are not converted.
+are decoded and encoded with the matrix and range of the video, and the names are kept. A player therefore shows the
+result as it shows the source. Primaries and transfer functions are not converted.
 """
 
 from dataclasses import dataclass

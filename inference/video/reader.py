@@ -18,7 +18,7 @@ from inference.video.clock import Clock
 from inference.video.colour import UNSPECIFIED, Look, Pixels, decode
 from inference.video.errors import VideoError, reason
 
-RATE = Fraction(25)  # frames a second where the source does not say
+RATE = Fraction(25)  # frames a second where the source states none
 _LOCAL = {"protocol_whitelist": "file"}  # a playlist must not make us read from the network
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of VP8 and VP9 drop alpha
 
@@ -73,7 +73,7 @@ class Clip:
 
     @property
     def end(self) -> float | None:
-        """Seconds at which its last frame ends, as the file says; None for a camera. Ask when the frames have ended."""
+        """Seconds at which its last frame ends by the header; None for a camera. Call it after the last frame."""
         return self._input.reached
 
     @property
@@ -232,7 +232,7 @@ class _File:
             self._begun, self._reached = min(self._begun, stamp), max(self._reached, stamp + length)
 
     def _told(self) -> float | None:
-        """Seconds of the video stream, as the file says; longer sound does not count."""
+        """Seconds of the video stream by the file's header; longer sound does not count."""
         if self._stream.duration is not None and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
         told = {key.upper(): value for key, value in self._stream.metadata.items()}.get("DURATION", "")

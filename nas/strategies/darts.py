@@ -1,7 +1,7 @@
 """What the strategy `darts` adds to the loop of search.py: its warm-up by single paths, and its account.
 
 While the alphas rest, the mixture trains every candidate with the same small weight, so kernels hardly move and the
-alphas then judge untrained candidates. A single path trains one candidate an edge at full weight, each equally often.
+alphas then compare untrained candidates. A single path trains one candidate an edge at full weight, each equally often.
 """
 
 import math

@@ -1,8 +1,8 @@
-"""Strategy `oneshot`: a supernet trained by single paths judges sub-networks; a linear model of its scores chooses.
+"""Strategy `oneshot`: a supernet trained by single paths scores sub-networks; a linear model of the scores chooses.
 
 Sources: single paths: arXiv 1904.00420 (which refines by evolution); fair sampling: arXiv 1907.01845. Scores use the
 statistics of the batch, since running ones belong to no single path. The linear model is ours: scores of single
-sub-networks are noisy, while each of the 600 says something of 31 edges.
+sub-networks are noisy, while each of the 600 informs about 31 edges.
 """
 
 from collections.abc import Mapping, Sequence

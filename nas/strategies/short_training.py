@@ -1,4 +1,4 @@
-"""One genotype, trained briefly from its own seed and scored: a function of genotype, seed and settings alone."""
+"""One genotype, trained briefly from its own seed and scored: a function of only genotype, seed and settings."""
 
 from collections.abc import Sequence
 

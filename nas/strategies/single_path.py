@@ -55,9 +55,9 @@ def single_path(network: SuperNet, names: Sequence[str]) -> Iterator[None]:
 
 
 def latin_path(options: Sequence[Sequence[str]], seed: int, step: int) -> tuple[str, ...]:
-    """The candidates of a step: on each edge every candidate stands once in a block of as many steps.
+    """The candidates of a step: on each edge every candidate occurs once in a block of as many steps.
 
-    A function of seed and step alone, so that a resumed search draws the same.
+    A function of only seed and step, so that a resumed search draws the same.
 
     Args:
         options: candidates of each edge.

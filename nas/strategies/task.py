@@ -42,7 +42,7 @@ class Outcome:
 
     Attributes:
         names: operations of the chosen genotype.
-        reason: a sentence that says why it was chosen.
+        reason: a sentence with the reason of the choice.
         scored: all genotypes that were scored, in their order.
         measure: what their score is.
         worth: for each edge, operation -> estimated worth; empty where the strategy has none.
@@ -65,7 +65,7 @@ class Task:
         config: of the search.
         device: where it computes.
         precision: of autocast.
-        halves: images for the weights, and for judging.
+        halves: images for the weights, and for scoring.
         judged: pairs of the second half.
         choices: all genotypes with their cost.
         account: what has been spent.
@@ -86,7 +86,7 @@ class Task:
         return self.base_macs + self.choices.cost_of(names)
 
     def rng(self, *place: int) -> np.random.Generator:
-        """A generator that depends on the search's seed and a place of the strategy alone."""
+        """A generator that depends only on the search's seed and a place of the strategy."""
         return np.random.default_rng([self.config.seed, *place])
 
     def draw(self, *place: int) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class Task:
         return None if self.config.encoder_weights == "none" else self.config.encoder_weights
 
     def images(self, count: int) -> Batch:
-        """The first images of the judging half, not augmented; all for 0. (N, 3, S, S), on the device."""
+        """The first images of the scoring half, not augmented; all for 0. (N, 3, S, S), on the device."""
         chosen = list(self.judged[:count] if count else self.judged)
         dataset = SaliencyDataset(chosen, EvalTransform(), self.config.seed)
         size = self.config.data.size

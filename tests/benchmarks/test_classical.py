@@ -1,4 +1,4 @@
-"""benchmarks/classical.py: without OpenCV's contributed modules it says what to install; with them it writes maps."""
+"""benchmarks/classical.py writes maps; without OpenCV's contributed modules it names the package to install."""
 
 import json
 

@@ -70,7 +70,7 @@ def test_what_was_not_measured_is_no_figure():
 
 @pytest.mark.slow
 def test_a_run_measures_every_way(tmp_path, monkeypatch, capsys):
-    """The lite network with PyTorch alone, one round of two images."""
+    """The lite network with only PyTorch, one round of two images."""
     monkeypatch.setattr(inference, "VARIANTS", (("torch", "fp32"),))
     monkeypatch.setattr(choice, "installed", lambda name: False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The ablation draws its images by name alone and reports what its runs scored."""
+"""The ablation draws its images only by name and reports what its runs scored."""
 
 import json
 

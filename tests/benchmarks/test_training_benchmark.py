@@ -1,4 +1,4 @@
-"""The benchmark's variants are one network and one loss, and its report says what was measured."""
+"""The benchmark's variants are one network and one loss, and its report states what was measured."""
 
 import pytest
 import torch

@@ -50,7 +50,7 @@ def test_objects_stand_out_from_what_is_around_them():
         image, mask = scene(np.random.default_rng([1, seed]), 96)
         lab = cv2.cvtColor((image / 255).astype(np.float32), cv2.COLOR_RGB2LAB)
         ring = (cv2.dilate(mask, np.ones((15, 15), np.uint8)) > 0) & (mask == 0)
-        # Half of the object may be like its ground, as a striped one is: what counts is that much of it is not.
+        # Half of the object may have the colours of its background, as a striped one does; much of it must differ.
         away = np.linalg.norm(lab[mask > 0] - np.median(lab[ring], axis=0), axis=1)
         differences.append(np.quantile(away, 0.75))
     assert np.median(differences) > 30

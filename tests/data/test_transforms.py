@@ -1,4 +1,4 @@
-"""Image and mask move together, and what is drawn depends on the generator alone."""
+"""Image and mask move together, and what is drawn depends only on the generator."""
 
 import cv2
 import numpy as np
@@ -81,7 +81,7 @@ def test_half_of_all_are_flipped():
 
 
 def test_the_crop_keeps_seven_eighths_and_reaches_every_side():
-    # The value of a pixel is its column, so that the square tells which columns were kept.
+    # The value of a pixel is its column, so that the square shows which columns were kept.
     image = np.repeat(np.tile(np.arange(240, dtype=np.uint8), (80, 1))[..., None], 3, 2)
     mask = np.zeros((80, 240), np.uint8)
     transform = TrainTransform(AugmentConfig(flip=0))

@@ -1,7 +1,7 @@
 """The measures of one map, against the library's own classes and against values worked out by hand.
 
-The library's published example (three pairs of its test data) is not at hand; comparing with its classes on any map is
-the stronger check. The constructed cases make sure that the library measures what the names say.
+The library's published example (three pairs of its test data) is not available; comparing with its classes on any map
+is the stronger check. The constructed cases check that the library measures what the names mean.
 """
 
 import cv2

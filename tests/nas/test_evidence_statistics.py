@@ -51,7 +51,7 @@ def test_the_effect_is_least_squares():
 
 
 def test_costs_that_are_the_group_are_refused():
-    with pytest.raises(ValueError, match="can't be told apart"):
+    with pytest.raises(ValueError, match="can't be separated"):
         effect_at_equal_cost(np.array([0.8]), np.array([0.5]), np.array([0.7, 0.71, 0.72]), np.array([0.9, 0.901, 0.9]))
     with pytest.raises(ValueError, match="needs four"):
         effect_at_equal_cost(np.array([0.8]), np.array([0.5]), np.array([0.7, 0.71]), np.array([0.5, 0.6]))

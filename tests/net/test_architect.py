@@ -231,7 +231,7 @@ def test_first_order_runs_nothing_backward_that_the_alphas_do_not_need(batches):
 
 
 def test_a_search_for_a_good_edge_finds_it(batches):
-    """One edge is told by its loss to be a skip: the alphas get there."""
+    """The loss of one edge is smallest for a skip: the alphas choose it."""
     network = make()
     config = ArchitectConfig(lr=0.1, weight_decay=0.0)
     target = network.cells[2].inner[6]

@@ -45,7 +45,7 @@ def test_a_loss_term():
     torch.testing.assert_close(losses.REGISTRY.find("dice")(logits.p1[:1], mask[:1]), by_hand)
 
 
-def test_a_loss_term_that_nobody_registered():
+def test_an_unregistered_loss_term():
     with pytest.raises(LossError, match=r"loss term 'dice' is not registered. Registered: none. .* --plugins"):
         saliency_loss(Logits(*torch.zeros(3, 1, 1, 8, 8)), torch.zeros(1, 1, 8, 8), LossConfig(terms={"dice": 1.0}))
 

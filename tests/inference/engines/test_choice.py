@@ -24,7 +24,7 @@ def loaded(tiny_weights):
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
-    """PyTorch alone is installed, nothing is remembered."""
+    """Only PyTorch is installed, no choice is stored."""
     monkeypatch.setattr(choice, "installed", lambda name: name == "torch")
     monkeypatch.setenv("AUTO_MSFNET_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"

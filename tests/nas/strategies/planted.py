@@ -58,7 +58,7 @@ DECIDING = [edge for edge in edges() if (edge.cell, edge.kind) == (3, "outer")]
 
 
 def write_squares(root: Path, count: int) -> None:
-    """Writes bright squares on dark ground, 64 pixels, with their masks."""
+    """Writes bright squares on a dark background, 64 pixels, with their masks."""
     rng = np.random.default_rng(0)
     for number in range(count):
         image, mask = np.full((64, 64, 3), 40, np.uint8), np.zeros((64, 64), np.uint8)
