@@ -115,7 +115,9 @@ def losses(root: Path, scenes: Path, folder: Path) -> list[float]:
 def search(root: Path, folder: Path) -> dict[str, Any]:
     """Genotype and alphas of the smoke search."""
     out = folder / "search"
-    run(root, "search.py", "--config", root / "configs/search_smoke.yaml", "--precision", "fp32", "--out", out)
+    # Defaults that changed since: the alphas' half had the seed of the other one, and the alphas followed all outputs.
+    before = ("--seeds.alphas", 0, "--architect.outputs", "[1,1,1]") if (root / "settings").is_dir() else ()
+    run(root, "search.py", "--config", root / "configs/search_smoke.yaml", "--precision", "fp32", *before, "--out", out)
     cells = json.loads((out / "genotype.json").read_text(encoding="utf-8"))["cells"]
     network = torch.load(out / "last.pt", weights_only=True)["network"]
     alphas = {key: value.tolist() for key, value in sorted(network.items()) if key.endswith("alpha")}
