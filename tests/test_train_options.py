@@ -110,7 +110,7 @@ def test_bf16_gives_the_same_loss_to_its_precision(begin):
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_fp16_scales_and_skips_an_overflow(begin, monkeypatch, optimizer):
     # For users it needs a GPU (utils.device says why); this CPU computes it slowly, but with the same scaler.
-    monkeypatch.setattr("training.run.choose_precision", lambda name, device: "fp16")
+    monkeypatch.setattr("training.run.choose", lambda config, session, network: "fp16")
     run = begin("--optim.name", optimizer)
     batch = next(iter(run.loaders.training))
     run.scaler._scale = run.scaler._growth_tracker = None

@@ -106,7 +106,7 @@ def longer(arguments):
         (["--benchmarks", "more"], "random 0 has no scores on Other, only on held-out, ECSSD"),
         (["--consensus", '["other"]'], "consensus: 'other' is none of the variants"),
         (["--images", "99"], "99 images to train on and 4 held out are 103; it has 16"),
-        (["--undilated", '["searched"]'], "undilated: 'searched', expected random or published"),
+        (["--undilated", '["searched"]'], "undilated: 'searched', expected random, published, or a genotype"),
     ],
 )
 def test_what_is_not_comparable_is_refused_before_anything_runs(arguments, capsys, more, message):

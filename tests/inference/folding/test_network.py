@@ -315,7 +315,7 @@ def own_operation():
         return name
 
     yield register
-    operations._REGISTRY.pop(name, None)
+    operations.REGISTRY.parts.pop(name, None)
 
 
 def test_the_network_itself_is_left_as_it_was(tiny_loaded):

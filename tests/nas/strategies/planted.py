@@ -5,6 +5,8 @@ over each row, so no cell made of them can draw a mask. The scenes are bright sq
 draws the map, so the four edges that lead the levels to it decide.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,9 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from data.image_io import write_png
-from net.encoder import REGISTRY, Encoder, encoder
-from net.operations import names as registered
-from net.operations import operation
+from net import encoder as encoders
+from net import operations
+from net.encoder import Encoder
 from net.settings import SpaceConfig
 from net.wiring import edges
 
@@ -28,11 +30,6 @@ class MeanOver(nn.Module):
 
     def forward(self, x):
         return x.mean(self.dimensions, keepdim=True).expand_as(x)
-
-
-for _name, _dimensions in (("test_mean", (2, 3)), ("test_row_mean", (3,))):
-    if _name not in registered():
-        operation(_name)(lambda channels, affine, over=_dimensions: MeanOver(over))
 
 
 class Pooled(Encoder):
@@ -49,8 +46,19 @@ class Pooled(Encoder):
         return [level(avg_pool2d(image, stride)) for level, stride in zip(self.levels, self.strides, strict=True)]
 
 
-if "test_pooled" not in REGISTRY.names():
-    encoder("test_pooled")(lambda imagenet: Pooled())
+@contextmanager
+def registered() -> Iterator[None]:
+    """The candidates and the encoder are registered inside, and no longer after it."""
+    operations.operation("test_mean")(lambda channels, affine: MeanOver((2, 3)))
+    operations.operation("test_row_mean")(lambda channels, affine: MeanOver((3,)))
+    encoders.encoder("test_pooled")(lambda imagenet: Pooled())
+    try:
+        yield
+    finally:
+        for name in ("test_mean", "test_row_mean"):
+            del operations.REGISTRY.parts[name]
+        del encoders.REGISTRY.parts["test_pooled"]
+
 
 PLANTED = "conv_3x3"
 SPACE = SpaceConfig("test_pooled", 16, ["test_mean", PLANTED, "test_row_mean"])
