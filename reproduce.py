@@ -125,12 +125,12 @@ def searching(plan: Plan) -> Run:
 
 def testing(plan: Plan, name: str, folder: Path) -> Run:
     """Maps of a trained network on every benchmark, in float32."""
-    from training.run_group import Run, file_content
+    from training.run_group import Run
 
     weights = folder / "best.safetensors"
     engine = ("--engine", "torch", "--precision", "fp32", "--device", plan.device, "--resume", "--sheet")
     data = [f"{one}={path}" for one, path in plan.benchmarks.items()]
-    content = {"weights": file_content(weights), "engine": engine, **_content(plan)}
+    content = {"training": (folder / "finished.json").read_text("utf-8"), "engine": engine, **_content(plan)}
     return Run(f"test-{name}", "test.py", ("--weights", str(weights), *engine, "--data", *data), content)
 
 
