@@ -125,7 +125,7 @@ def finish_u2net(raw: Floats, size: tuple[int, int]) -> Pixels:
 def prepare_isnet(image: Pixels, size: int) -> Floats:
     """(H, W, 3) uint8 RGB to (1, 3, S, S)."""
     small = corner_resize(image, (size, size)).astype(np.float32)
-    return np.ascontiguousarray(((small - 128) / 256).transpose(2, 0, 1)[None])
+    return np.ascontiguousarray(((small - 128) / 256).transpose(2, 0, 1)[None], np.float32)
 
 
 def finish_isnet(raw: Floats, size: tuple[int, int]) -> Pixels:

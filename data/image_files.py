@@ -198,7 +198,7 @@ def _open_tiff(data: bytes, layout: TiffLayout, max_pixels: int) -> OpenImage:
     check_size(width, height, max_pixels)
     samples = read_samples(data, layout)
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
-    eight = samples if samples.dtype == np.uint8 else eight_bits(samples)
+    eight = samples.astype(np.uint8, copy=False) if samples.dtype == np.uint8 else eight_bits(samples.astype(np.uint16))
     image = Image.fromarray(eight[..., 0] if mode == "L" else np.ascontiguousarray(eight), mode)
     value = layout.value(ORIENTATION)
     return OpenImage(data, image, None, samples, value if 1 <= value <= 8 else 1, (width, height))

@@ -99,8 +99,8 @@ def read_image_with_metadata(path: str | Path, max_pixels: int = PIXEL_LIMIT) ->
         opened = open_image(path, max_pixels)
         profile, dpi, size = _profile(opened), _dpi(opened), opened.size
         if opened.orientation > 4:
-            size = size[::-1]
-            dpi = None if dpi is None else dpi[::-1]
+            size = (size[1], size[0])
+            dpi = None if dpi is None else (dpi[1], dpi[0])
         return _upright_colours(opened), ImageMetadata(profile, dpi, size)
 
 
@@ -271,9 +271,10 @@ def _is_clear_bmp(image: Image.Image) -> bool:
 
 def _profile(opened: OpenImage) -> bytes:
     profile = opened.image.info.get("icc_profile") if opened.png is None else opened.png.profile
-    fits = isinstance(profile, bytes) and len(profile) > 128 and profile[36:40] == b"acsp"
+    if not isinstance(profile, bytes) or len(profile) <= 128 or profile[36:40] != b"acsp":
+        return b""
     # A profile of grey or CMYK does not describe the RGB pixels that are returned.
-    return profile if fits and profile[16:20] == b"RGB " and opened.image.mode != "CMYK" else b""
+    return profile if profile[16:20] == b"RGB " and opened.image.mode != "CMYK" else b""
 
 
 def _dpi(opened: OpenImage) -> tuple[float, float] | None:

@@ -44,7 +44,7 @@ class StoredMask(NamedTuple):
     def not_black(self) -> NDArray[np.bool_]:
         """(H, W): where a mask of any kind is neither 0 nor black."""
         if self.palette is not None:
-            return self.palette.any(axis=1)[self.values]
+            return np.asarray(self.palette.any(axis=1))[self.values]
         noise = _NOISE if self.lossy else 0
         return (self.values if self.values.ndim == 2 else self.colours.max(axis=2)) > noise
 
@@ -163,6 +163,6 @@ def _shares(values: NDArray[np.generic]) -> dict[int, float]:
     if values.dtype == np.uint8:
         counts = np.bincount(values.ravel(), minlength=256)
         found = np.flatnonzero(counts)
-        return {int(value): counts[value] / values.size for value in found}
+        return {int(value): float(counts[value]) / values.size for value in found}
     found, counts = np.unique(values, return_counts=True)
     return {int(value): count / values.size for value, count in zip(found, counts, strict=True)}

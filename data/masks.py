@@ -215,7 +215,8 @@ def _content(path: Path) -> MaskContent | None:
 
 
 def _decided(contents: Sequence[MaskContent], masks: Sequence[Path]) -> MaskCoding:
-    rules = {kind: _rule([one for one in contents if one.kind == kind], masks) for kind in _kinds(contents)}
+    kinds = _kinds(contents)
+    rules: dict[Kind, Rule] = {kind: _rule([one for one in contents if one.kind == kind], masks) for kind in kinds}
     return MaskCoding(rules, None, (*_lines(contents, rules),))
 
 

@@ -7,6 +7,7 @@ of the tags: TIFF 6.0, sections 4 to 8.
 import io
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ def read_samples(data: bytes, layout: TiffLayout) -> NDArray[np.uint8] | NDArray
             _decoded(data, layout, 1, {tag: layout.tags[tag][i * each : (i + 1) * each] for tag in (starts, sizes)})
             for i in range(count)
         ]
-        values = np.stack(planes, -1)
+        values: NDArray[Any] = np.stack(planes, -1)
     else:
         rows = _decoded(data, layout, count, {tag: layout.tags[tag] for tag in (starts, sizes)})
         values = rows.reshape(rows.shape[0], -1, count)
@@ -132,7 +133,8 @@ def _decoded(
     if _TILE_WIDTH in layout.tags:
         tags[_TILE_WIDTH] = (layout.value(_TILE_WIDTH) * samples,)
     with TiffImagePlugin.TiffImageFile(io.BytesIO(_with_directory(data, layout.order, tags))) as image:
-        return np.asarray(image).astype(np.uint16 if bits == 16 else np.uint8, copy=False)
+        pixels = np.asarray(image)
+        return pixels.astype(np.uint16, copy=False) if bits == 16 else pixels.astype(np.uint8, copy=False)
 
 
 def _with_directory(data: bytes, order: str, tags: dict[int, tuple[int, ...]]) -> bytes:

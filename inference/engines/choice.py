@@ -147,7 +147,7 @@ class Wanted:
             names: list[EnginePrecision] = [
                 name for name in get_args(EnginePrecision) if name in usual and name in there
             ]
-            tried += [("openvino", name) for name in names]
+            tried.extend(("openvino", name) for name in names)
         if installed("onnxruntime"):
             tried.append(("onnxruntime", "fp32"))
             if quantises:
