@@ -5,7 +5,7 @@ import pytest
 from tests.nas.strategies.planted import registered
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def planted():
     """The planted operation's space; other tests see the registered names of the project only."""
     with registered():
