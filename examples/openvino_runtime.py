@@ -8,11 +8,10 @@ import sys
 
 import numpy as np
 import openvino
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 
-def read(path: str) -> NDArray[np.uint8]:
+def read(path: str) -> np.ndarray:
     """An image as test.py reads it, (H, W, 3): upright, 16 bits scaled to 8, transparency over white."""
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I;16"):
@@ -23,13 +22,9 @@ def read(path: str) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def main(model: str, path: str, out: str) -> None:
-    """Reads an image, writes its map at its own size: 8-bit PNG, 255 is salient. Reads .xml and .onnx alike."""
+if __name__ == "__main__":
+    model, path, out = sys.argv[1:]  # a .xml or .onnx file, an image, the PNG of its map: 255 is salient
     # In float32 maps are PyTorch's; "bf16" is faster where the processor has it (export.py --precision bf16 checks).
     network = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     saliency = network({"image": read(path)[None]})["saliency"]  # (1, H, W) float32, 0 to 1
     Image.fromarray(np.rint(255 * saliency[0]).astype(np.uint8)).save(out)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
