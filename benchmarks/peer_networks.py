@@ -8,7 +8,7 @@ IS-Net (Qin et al.: "Highly Accurate Dichotomous Image Segmentation", ECCV 2022)
 numbers, bilinear to the image's size. The bilinear resizing is the package's own: pixel corners, no smoothing.
 
 We differ in three places: images are turned upright by their EXIF orientation, a black image is not divided by zero,
-and a constant U2-Net map becomes black. None occurs in the benchmarks.
+and a constant U2-Net map becomes black.
 """
 
 import json
