@@ -11,6 +11,8 @@ every engine sets. All variants of a network take turns in one run, so that a bu
 of the rounds count, with their spread: no ratio is drawn of a variant whose rounds differ by more than 15 %. Ways:
     network 1, network 8      prepared images to logits, one at a time with all cores; in batches of 8
     pipeline 1, pipeline 8    JPEG to PNG, one image after the other; as test.py runs a folder
+The limit is what the processor needs for the operations of the folded network alone, see benchmarks/limits.py. It is
+measured in the same run; the share of the limit is the limit's time over that of the whole pipeline in batches of 8.
 `resnet50` and `vgg16` are the published networks with seeded weights: their speed does not depend on what was learnt.
 `--parts` keeps what was measured of every network, from which the report is made. The last line is JSON.
 """
@@ -20,7 +22,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -37,6 +39,8 @@ from net.settings import NetworkConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.inference_report import figures, table, write_report
+from benchmarks.limits import BATCH as LIMIT_BATCH
+from benchmarks.limits import inference_workload, limit_of, scaled
 from benchmarks.memory import peak_of
 from benchmarks.networks import PUBLISHED, PUBLISHED_SIZE, count_gmac
 from benchmarks.rounds import alternate
@@ -127,6 +131,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=5)
     add("--quick", action="store_true", help="only what the line of JSON needs")
     add("--parts", type=Path, default=Path("runs/benchmarks/inference"), metavar="DIR", help="keeps measurements")
+    add("--no-limits", action="store_true", help="leave out the limits of the processor, which take minutes")
     add("--memory", action="store_true", help="peak memory too, each variant in a process of its own")
     add("--update-docs", action="store_true", help=UPDATE_HELP)
     add("--memory-of", nargs=3, metavar=("NETWORK", "ENGINE", "PRECISION"), help=argparse.SUPPRESS)
@@ -184,8 +189,9 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     ]
     return {
         "size": loaded.size, "count": count, "images": options.images.name, "rounds": options.rounds,
-        "machine": f"{banner(CPU, 'several')} | {usable_cores()} cores", "gmac": gmac, "peak": peaks(), "rows": rows,
+        "machine": f"{banner(CPU, 'several')} | {usable_cores()} cores", "gmac": gmac, "rows": rows,
         "auto": chosen_by_auto(loaded, count),
+        "limit": {} if options.no_limits else limits(name, [row["precision"] for row in rows], options.rounds),
     }  # fmt: skip
 
 
@@ -264,25 +270,11 @@ def chosen_by_auto(loaded: LoadedNetwork, count: int) -> list[str]:
     return [engine.name, engine.precision]
 
 
-def peaks(side: int = 2048) -> dict[str, float]:
-    """What this machine reaches at its best, in 10^9 operations a second, by precision.
-
-    The faster of a matrix product and, where PyTorch has one, a 3x3 convolution of 128 channels; the best of ten calls.
-    """
-    calls: dict[tuple[str, str], Callable[[], object]] = {}
-    for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
-        matrix = torch.randn(side, side).to(dtype)
-        calls[name, "product"] = partial(torch.matmul, matrix, matrix)
-        image, kernel = (torch.randn(shape).to(dtype, memory_format=torch.channels_last)
-                         for shape in ((8, 128, 64, 64), (128, 128, 3, 3)))  # fmt: skip
-        calls[name, "convolution"] = partial(torch.nn.functional.conv2d, image, kernel, padding=1)
-    whole = torch.randint(-100, 100, (side, side), dtype=torch.int8)
-    calls["int8", "product"] = partial(torch._int_mm, whole, whole)  # pyright: ignore[reportPrivateImportUsage]
-    work = {"product": 2 * side**3, "convolution": 2 * 8 * 64 * 64 * 128 * 128 * 9}
-    with torch.inference_mode():
-        seconds = {call: min(values) for call, values in alternate(calls, 10).items()}
-    rates = [(name, work[kind] / seconds[name, kind] / 1e9) for name, kind in calls]
-    return {name: max(rate for other, rate in rates if other == name) for name, _ in rates}
+def limits(name: str, precisions: Iterable[str], rounds: int) -> dict[str, float]:
+    """The least milliseconds an image that this processor needs for the folded network, by precision."""
+    workload, _ = inference_workload(name)
+    found = {one: limit_of(scaled(workload, one), one, rounds) for one in sorted(set(precisions))}
+    return {one: 1000 * limit.seconds / LIMIT_BATCH for one, limit in found.items() if limit is not None}
 
 
 def memory_of(name: str, engine: str, precision: str) -> float | None:

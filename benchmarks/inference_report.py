@@ -37,9 +37,24 @@ def figures(parts: Mapping[str, Any]) -> dict[str, float | None]:
     torch = [row for row in lite if row["engine"] == "torch"]
     record["lite_images_per_s"] = round(1000 / min(map(_pipeline, lite)), 1) if lite else None
     record["lite_torch_images_per_s"] = round(1000 / min(map(_pipeline, torch)), 1) if torch else None
-    shares = [share for share in map(_auto_over_best, parts.values()) if share is not None]
-    record["auto_over_best"] = min(shares, default=None)
+    ratios = [ratio for ratio in map(_auto_over_best, parts.values()) if ratio is not None]
+    record["auto_over_best"] = min(ratios, default=None)
+    for name in ("resnet50", "lite"):
+        record[f"{name}_share"] = _share_of_auto(parts.get(name))
     return record
+
+
+def _share_of_auto(part: Any) -> float | None:
+    """Share of the limit that the variant reaches which `auto` takes; None if it was not measured."""
+    chosen = _by_variant(part).get(tuple(part.get("auto", ()))) if part else None
+    share = None if chosen is None else _share(part, chosen)
+    return None if share is None else round(share, 3)
+
+
+def _share(part: Any, row: Any) -> float | None:
+    """The limit of a row's precision over the time of its whole pipeline."""
+    limit = part["limit"].get(row["precision"])
+    return None if limit is None else limit / _pipeline(row)
 
 
 def _auto_over_best(part: Any) -> float | None:
@@ -58,9 +73,9 @@ def write_report(parts: Mapping[str, Any], target: Path) -> None:
         "",
         "Milliseconds an image, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
         "against the plain network (PyTorch eager, float32, contiguous, three heads, unfolded) in the same pipeline. "
-        "`of peak`: operations a second of the folded network (of the plain one for `plain`) in network 8, over those "
-        "of a matrix product or a single convolution, whichever is faster, in the same precision and run. Spread: "
-        "(slowest - fastest) / median of the rounds of pipeline 8. Memory: peak of two batches, in its own process.",
+        "`of limit`: the least time that this processor needs for the operations of the folded network in that "
+        "precision (`benchmarks/limits.py`, same run), over the time of pipeline 8. Spread: (slowest - fastest) / "
+        "median of the rounds of pipeline 8. Memory: peak of two batches, in its own process.",
     ]
     for name in order:
         lines += ["", table(name, parts[name])]
@@ -75,27 +90,26 @@ def table(name: str, part: Any) -> str:
     plain = _pipeline(part["rows"][0])
     ways = list(part["rows"][0]["ms"])
     gmac = part["gmac"]
-    peaks = ", ".join(f"{key} {value:.0f}" for key, value in part["peak"].items())
+    limits = ", ".join(f"{key} {value:.2f}" for key, value in part["limit"].items()) or "not measured"
     lines = [
         f"## {name}",
         "",
         f"{part['size']} x {part['size']}, {gmac['plain']:.2f} GMAC, folded {gmac['folded']:.2f}; {part['count']} "
-        f"images of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; at its best, 10^9 operations "
-        f"a second: {peaks}.",
+        f"images of `{part['images']}`, {part['rounds']} rounds; {part['machine']}; limit, milliseconds an image: "
+        f"{limits}.",
         "",
     ]
     rows = []
     for row in part["rows"]:
-        shortest = row["ms"].get("network 8", _pipeline(row))
-        done = gmac["plain" if row["engine"] == "plain" else "folded"] * 2e3 / shortest
+        share = _share(part, row)
         cells = [
             row["engine"], row["precision"], *(f"{row['ms'][way]:.1f}" for way in ways),
             f"{1000 / _pipeline(row):.1f}", f"{plain / _pipeline(row):.2f}",
-            f"{100 * done / part['peak'][row['precision']]:.0f} %",
+            "" if share is None else f"{100 * share:.0f} %",
             f"{100 * _spread(row):.0f} %", "" if row["memory"] is None else f"{row['memory']:.0f}",
         ]  # fmt: skip
         rows.append(cells)
-    heads = ["engine", "precision", *ways, "images/s", "x", "of peak", "spread", "MB"]
+    heads = ["engine", "precision", *ways, "images/s", "x", "of limit", "spread", "MB"]
     return "\n".join([*lines, markdown(Table(heads, rows, 2))])
 
 

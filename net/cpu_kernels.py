@@ -96,11 +96,26 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2, groups=len(weight))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        gradient = gradients[0]
-        for_input = _input_gradient(gradient, x, weight, ctx.stride) if ctx.needs_input_grad[0] else None
-        return for_input, _weight_gradient(gradient, x, weight, ctx.stride), None
+        wanted = (ctx.needs_input_grad[0], True)
+        return *depthwise_gradients(gradients[0], x, weight, ctx.stride, wanted), None
+
+
+def depthwise_gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, wanted: tuple[bool, bool] = (True, True)
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of a depthwise convolution that `FastDepthwise.fits`, for its input and its weight.
+
+    Args:
+        gradient: that of the output, (B, C, about H / stride, about W / stride).
+        x: the input, (B, C, H, W).
+        weight: (C, 1, k, k).
+        stride: 1 or 2.
+        wanted: which of the two; None in place of the other.
+    """
+    for_input = _input_gradient(gradient, x, weight, stride) if wanted[0] else None
+    return for_input, _weight_gradient(gradient, x, weight, stride) if wanted[1] else None
 
 
 def _input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:

@@ -19,7 +19,7 @@ def part(**milliseconds):
     ]  # fmt: skip
     return {
         "size": 256, "count": 4, "images": "x", "rounds": 1, "machine": "m", "rows": rows,
-        "gmac": {"plain": 12.0, "folded": 10.0}, "peak": {"fp32": 100.0, "bf16": 400.0, "int8": 800.0},
+        "gmac": {"plain": 12.0, "folded": 10.0}, "limit": {"fp32": 60.0, "bf16": 48.0},
     }  # fmt: skip
 
 
@@ -29,20 +29,29 @@ def test_figures_follow_from_the_times(tmp_path):
         "lite": part(plain_fp32=60.0, torch_fp32=40.0, torch_bf16=20.0, openvino_int8=10.0),
     }
     parts["lite"]["auto"] = ["torch", "bf16"]
+    parts["lite"]["limit"] = {}
     assert inference_report.figures(parts) == {
         "torch_speedup": 3.0, "openvino_bf16_speedup": 4.0, "openvino_int8_speedup": 6.0,
         "lite_images_per_s": 100.0, "lite_torch_images_per_s": 50.0, "auto_over_best": 0.5,
+        "resnet50_share": None, "lite_share": None,
     }  # fmt: skip
     inference_report.write_report(parts, tmp_path / "report")
     written = (tmp_path / "report.md").read_text()
-    # 20 GFLOP in 80 ms are 250 a second, of 400; the plain network's 24 in 240 ms are 100 of 100.
-    assert "| torch | bf16 | 80.0 | 80.0 | 80.0 | 80.0 | 12.5 | 3.00 | 62 % | 5 % | 100 |" in written
-    assert "| plain | fp32 | 240.0 | 240.0 | 240.0 | 240.0 | 4.2 | 1.00 | 100 % | 5 % | 100 |" in written
+    # 48 of 80 ms, and 60 of 240; the limit of int8 was not measured.
+    assert "| torch | bf16 | 80.0 | 80.0 | 80.0 | 80.0 | 12.5 | 3.00 | 60 % | 5 % | 100 |" in written
+    assert "| plain | fp32 | 240.0 | 240.0 | 240.0 | 240.0 | 4.2 | 1.00 | 25 % | 5 % | 100 |" in written
+    assert "| openvino | int8 | 40.0 | 40.0 | 40.0 | 40.0 | 25.0 | 6.00 |  | 5 % | 100 |" in written
     drawn = (tmp_path / "report.svg").read_text()
     assert drawn.count("openvino int8") == 2 and "noisy" not in drawn
     parts["resnet50"]["rows"][0]["spread"]["pipeline 8"] = 0.4  # the plain network varied: no ratio of it is drawn
     inference_report.write_report({"resnet50": parts["resnet50"]}, tmp_path / "report")
     assert "noisy" in (tmp_path / "report.svg").read_text()
+
+
+def test_the_share_is_that_of_the_variant_which_auto_takes():
+    one = part(plain_fp32=240.0, torch_bf16=80.0, openvino_bf16=60.0)
+    one["auto"] = ["openvino", "bf16"]
+    assert inference_report.figures({"resnet50": one})["resnet50_share"] == 0.8  # 48 of 60 ms
 
 
 def test_the_memory_of_a_call_leaves_out_what_was_freed_before_it():
@@ -74,7 +83,10 @@ def test_a_run_measures_every_way(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(inference, "VARIANTS", (("torch", "fp32"),))
     monkeypatch.setattr(choice, "installed", lambda name: False)
     monkeypatch.chdir(tmp_path)
-    assert inference.main(["--networks", "lite", "--count", "2", "--rounds", "1", "--parts", str(tmp_path)]) == 0
+    assert (
+        inference.main(["--networks", "lite", "--count", "2", "--rounds", "1", "--no-limits", "--parts", str(tmp_path)])
+        == 0
+    )
     record = json.loads((tmp_path / "lite.json").read_text())
     assert [(row["engine"], row["precision"]) for row in record["rows"]] == [("plain", "fp32"), ("torch", "fp32")]
     assert all(set(row["ms"]) == set(inference.WAYS) and min(row["ms"].values()) > 0 for row in record["rows"])
