@@ -4,16 +4,22 @@
     python benchmarks/training.py --data DUTS-TR --networks lite     one of them
 
 Variants, each in a process of its own, alternated:
-    float32   contiguous, float32, the loss's windows as its formula reads, PyTorch's own SGD: the plain loop
-    bf16      bfloat16 autocast, channels last: what the PyTorch documentation advises
-    ours      bf16 as well, `net.cpu_kernels.accelerate`, `utils.device.keep_memory`, the fused SGD: what train.py does
-Both bf16 variants need a CPU with bfloat16 units; without them they run in float32, as the table states.
-The loss and what the optimizer computes are the same in all. One more step of each goes through PyTorch's profiler.
-The report also gives a bound of the processor: the multiply-accumulates of a step at the rate of a single convolution.
+    float32         contiguous, float32, the loss's windows as its formula reads, PyTorch's own SGD: the plain loop
+    channels last   the same in channels last
+    bf16            bfloat16 autocast, channels last: what the PyTorch documentation advises
+    ours            `net.cpu_kernels.accelerate`, `utils.device.keep_memory`, the fused SGD, and the precision that
+                    `--precision auto` measures to be the faster: what train.py does
+On a CPU without bfloat16 units there is no bf16. The loss and what the optimizer computes are the same in all. One more
+step of each goes through PyTorch's profiler.
+
+The limit is measured in the same run, see benchmarks/limits.py: every convolution of a step and its gradients alone, in
+our precision, and the bytes that everything else moves, each operation apart, at the speed of a copy. Share of the
+limit: its time over that of our step.
 
 Then the first batches of a real epoch of the ResNet-50 network run, read and augmented by two worker processes. The
 report states the share of that time in which the loop waited for its next batch, the start of the workers included.
-Last line: JSON, `speedup` of images/s over the plain loop and `data_wait`, that share, both of the ResNet-50 network.
+Last line: JSON, by network `over_plain`, images/s over those of the fastest plain loop, `share` of the limit and
+`memory_mib`; and `data_wait`, the share of the real epoch that waited.
 """
 
 import argparse
@@ -22,9 +28,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from statistics import median
+from statistics import median, mode
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +42,9 @@ from net.settings import LossConfig, NetworkConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rates import convolution_rate, work_of
+from benchmarks.limits import Limit, limit_of
 from benchmarks.tables import UPDATE_HELP, table_folder
+from benchmarks.workload import Workload, record
 from data.datasets import EpochBatches, SaliencyDataset, make_loader
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
@@ -47,24 +55,29 @@ from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
 from net.losses import saliency_loss
 from training.optim import build_optimizer
+from training.precision import candidates, fastest, trial
 from training.settings import OptimConfig
 from training.throughput import peak_memory
-from utils.device import autocast, banner, choose_precision, keep_memory
+from utils.device import autocast, banner, keep_memory
 from utils.files import replace_text
 
-VARIANTS = ("float32", "bf16", "ours")
+PLAIN = {  # precision and layout
+    "float32": ("fp32", torch.contiguous_format),
+    "channels last": ("fp32", torch.channels_last),
+    "bf16": ("bf16", torch.channels_last),
+}
+VARIANTS = (*PLAIN, "ours")
 NETWORKS = {  # network, batch, side in pixels
     "lite": (NetworkConfig("efficientnet_lite0", "resnet50", 64), 16, 224),
     "resnet50": (NetworkConfig("resnet50", "resnet50", 128), 8, 256),
 }
 CPU = torch.device("cpu")
-BOUNDED = "resnet50"  # PyTorch counts the backward pass of lite's depthwise convolutions as if they were full ones
 WORKERS = 2
 OPERATORS = 8  # in the tables of operators
 COLUMNS = (
-    "network", "batch", "pixels", "variant", "turns", "images/s", "against float32", "against bf16", "peak memory, MiB"
+    "network", "batch", "pixels", "variant", "turns", "images/s", "against fastest plain", "peak memory, MiB"
 )  # fmt: skip
-Turns = list[dict[str, float]]
+Turns = list[dict[str, Any]]
 Results = dict[str, dict[str, Turns]]
 
 
@@ -78,8 +91,7 @@ class Step:
 
     def __init__(self, network: str, variant: str) -> None:
         self.config, self.batch, self.side = NETWORKS[network]
-        self.precision = "fp32" if variant == "float32" else choose_precision("auto", CPU)
-        self.layout = torch.contiguous_format if variant == "float32" else torch.channels_last
+        self.precision, self.layout = PLAIN.get(variant, ("auto", torch.channels_last))
         if variant == "ours":
             keep_memory()
         if variant == "float32":
@@ -88,6 +100,7 @@ class Step:
         self.network: AutoMSFNet = build_network(self.config).to(memory_format=self.layout).train()  # pyright: ignore[reportCallIssue]
         if variant == "ours":
             accelerate(self.network)
+            self.precision = fastest(trial(self.network, self.loss, self.batch, self.side, CPU))
         self.optimizer = build_optimizer(self.network, OptimConfig())
         if variant != "ours":
             self.optimizer = torch.optim.SGD(
@@ -96,13 +109,15 @@ class Step:
 
     def __call__(self, image: Tensor, mask: Tensor) -> None:
         """Forward, loss, backward, update: image (B, 3, S, S), mask (B, 1, S, S)."""
-        image = image.to(memory_format=self.layout)
-        with autocast(CPU, self.precision):
-            logits = self.network(image)
-        loss = saliency_loss(logits, mask, LossConfig()).total
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.loss(image, mask, self.precision).backward()
         self.optimizer.step()
+
+    def loss(self, image: Tensor, mask: Tensor, precision: str) -> Tensor:
+        """Loss of a batch, with the network in that precision."""
+        with autocast(CPU, precision):
+            logits = self.network(image.to(memory_format=self.layout))
+        return saliency_loss(logits, mask, LossConfig()).total
 
 
 def plain_dilate(x: Tensor, width: int) -> Tensor:
@@ -137,8 +152,34 @@ def main() -> int:
         for results in take_turns(options, earlier):
             if options.turns is not None:
                 replace_text(options.turns, json.dumps({"turns": results, "epoch": epoch}))
-        report(results, epoch, table_folder(options.update_docs) / "training.md")
+        limits = {name: limit_of_step(name, precision_of(turns["ours"])) for name, turns in results.items()}
+        report(results, limits, epoch, table_folder(options.update_docs) / "training.md")
     return 0
+
+
+def precision_of(turns: Turns) -> str:
+    """The precision of most turns."""
+    return mode(turn["precision"] for turn in turns)
+
+
+def limit_of_step(network: str, precision: str) -> Limit:
+    """The least time for one step of a network in a precision."""
+    limit = limit_of(step_workload(network, precision), precision)
+    assert limit is not None  # PyTorch computes every operation of a step
+    return limit
+
+
+def step_workload(network: str, precision: str) -> Workload:
+    """Operations of one plain step in a precision: forward, loss, backward, update."""
+    step = Step(network, "bf16" if precision == "bf16" else "channels last")
+    image, mask = noise(step)
+    return record(lambda: step(image, mask), fused=False)
+
+
+def noise(step: Step) -> tuple[Tensor, Tensor]:
+    """A batch for a step: image (B, 3, S, S) and mask (B, 1, S, S)."""
+    image = torch.randn(step.batch, 3, step.side, step.side).to(memory_format=step.layout)
+    return image, (torch.rand(step.batch, 1, step.side, step.side) > 0.7).float()
 
 
 def earlier_turns(path: Path | None) -> tuple[Results, dict[str, float]]:
@@ -153,24 +194,26 @@ def take_turns(options: argparse.Namespace, results: Results) -> Iterator[Result
     """Measures every variant of every network once a round, each in a process of its own; the results after each."""
     for _ in range(options.rounds):
         for network in options.networks:
-            command = ("--one", network, "{}", "--steps", str(options.steps))
-            turns = {variant: in_own_process(*(part.format(variant) for part in command)) for variant in VARIANTS}
+            turns = {
+                variant: in_own_process("--one", network, variant, "--steps", str(options.steps))
+                for variant in VARIANTS
+                if variant != "bf16" or "bf16" in candidates(CPU)
+            }
             for variant, measured in turns.items():  # all variants or none, so that they stay alternated
                 results.setdefault(network, {}).setdefault(variant, []).append(measured)
             yield results
 
 
-def in_own_process(*arguments: str) -> dict[str, float]:
+def in_own_process(*arguments: str) -> dict[str, Any]:
     """Runs this file with these arguments and returns the JSON that it printed last."""
     done = subprocess.run([sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(network: str, variant: str, steps: int) -> dict[str, float]:
-    """Median seconds of a step and this process's peak memory in MiB."""
+def measure(network: str, variant: str, steps: int) -> dict[str, Any]:
+    """Median seconds of a step, this process's peak memory in MiB, the precision, and seconds by operator."""
     step = Step(network, variant)
-    image = torch.randn(step.batch, 3, step.side, step.side).to(memory_format=step.layout)
-    mask = (torch.rand(step.batch, 1, step.side, step.side) > 0.7).float()
+    image, mask = noise(step)
     seconds: list[float] = []
     for _ in range(steps + 2):
         begin = time.perf_counter()
@@ -180,7 +223,7 @@ def measure(network: str, variant: str, steps: int) -> dict[str, float]:
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         step(image, mask)
     operators = {f"op {one.key}": one.self_cpu_time_total / 1e6 for one in profiled.key_averages()}
-    return {"seconds": median(seconds[2:]), "memory_mib": memory, **operators}
+    return {"seconds": median(seconds[2:]), "memory_mib": memory, "precision": step.precision, **operators}
 
 
 def wait_for_data(options: argparse.Namespace) -> dict[str, float]:
@@ -207,52 +250,68 @@ def measure_epoch(root: Path, count: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin, "waited": waited, "batches": done, "images": len(pairs)}
 
 
-def report(results: Results, epoch: dict[str, float], table: Path) -> None:
+def report(results: Results, limits: Mapping[str, Limit], epoch: dict[str, float], table: Path) -> None:
     """Prints and writes the table; the last line is JSON."""
-    precision = choose_precision("auto", CPU)
     lines = [
         "# Training step",
         "",
-        f"`python benchmarks/training.py`; {banner(CPU, precision)}; medians of alternated turns, their spread in "
-        f"brackets. The bf16 variants ran in {precision}.",
+        f"`python benchmarks/training.py`; {banner(CPU, 'several')}; medians of alternated turns, their spread in "
+        "brackets.",
         "",
         markdown(Table(COLUMNS, [row for each in results.items() for row in rows_of(*each)], left=4)),
-        *(line for network, variants in results.items() for line in operators_of(network, variants)),
-        *(line for network, variants in results.items() if network == BOUNDED for line in bound_of(network, variants)),
     ]
-    record: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for network, variants in results.items():
-        speeds = {variant: median(speeds_of(network, turns)) for variant, turns in variants.items()}
-        prefix = "" if network == "resnet50" else f"{network}_"
-        record[f"{prefix}speedup"] = round(speeds["ours"] / speeds["float32"], 3)
-        record[f"{prefix}over_bf16"] = round(speeds["ours"] / speeds["bf16"], 3)
-        record[f"{prefix}memory_mib"] = round(memory_of(variants["ours"]))
+        ours, plain = fastest_of(network, variants)
+        share = limits[network].seconds * ours / NETWORKS[network][1]
+        figures[f"{network}_over_plain"] = round(ours / plain, 3)
+        figures[f"{network}_share"] = round(share, 3)
+        figures[f"{network}_memory_mib"] = round(memory_of(variants["ours"]))
+        lines += operators_of(network, variants) + limit_lines(network, variants, limits[network], share)
     if epoch:
-        record["data_wait"] = round(epoch["waited"] / epoch["seconds"], 4)
+        figures["data_wait"] = round(epoch["waited"] / epoch["seconds"], 4)
         lines += [
             "",
             f"Of the first {epoch['batches']:.0f} batches of an epoch of the ResNet-50 network over "
             f"{epoch['images']:.0f} images with {WORKERS} workers ({epoch['seconds']:.1f} s, their start included) "
-            f"the loop waited {epoch['waited']:.2f} s for data: {100 * record['data_wait']:.1f} %.",
+            f"the loop waited {epoch['waited']:.2f} s for data: {100 * figures['data_wait']:.1f} %.",
         ]
     replace_text(table, "\n".join(lines) + "\n")
     print("\n".join(lines))
-    print(json.dumps(record))
+    print(json.dumps(figures))
+
+
+def fastest_of(network: str, variants: dict[str, Turns]) -> tuple[float, float]:
+    """Images/s of ours, and of the fastest plain loop; medians."""
+    speeds = {variant: median(speeds_of(network, turns)) for variant, turns in variants.items()}
+    return speeds["ours"], max(speeds[variant] for variant in PLAIN if variant in speeds)
 
 
 def rows_of(network: str, variants: dict[str, Turns]) -> list[list[str]]:
     """Cells of the table for one network."""
     _, batch, side = NETWORKS[network]
-    speeds = {variant: speeds_of(network, turns) for variant, turns in variants.items()}
-    plain, bf16 = median(speeds["float32"]), median(speeds["bf16"])
+    _, plain = fastest_of(network, variants)
+    rows: list[list[str]] = []
+    for variant, turns in variants.items():
+        speeds = speeds_of(network, turns)
+        label = f"ours, {precision_of(turns)}" if variant == "ours" else variant
+        rows.append([
+            network, str(batch), str(side), label, str(len(speeds)),
+            f"{median(speeds):.2f} ({min(speeds):.2f} to {max(speeds):.2f})", f"{median(speeds) / plain:.2f} x",
+            f"{memory_of(turns):.0f}",
+        ])  # fmt: skip
+    return rows
+
+
+def limit_lines(network: str, variants: dict[str, Turns], limit: Limit, share: float) -> list[str]:
+    """What the processor needs at the least for a step, and the share of it that ours reaches."""
+    ours = median(turn["seconds"] for turn in variants["ours"])
     return [
-        [
-            network, str(batch), str(side), variant, str(len(values)),
-            f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{median(values) / plain:.2f} x",
-            f"{median(values) / bf16:.2f} x", f"{memory_of(variants[variant]):.0f}",
-        ]
-        for variant, values in speeds.items()
-    ]  # fmt: skip
+        "",
+        f"The limit of a step of {network} in {precision_of(variants['ours'])}: {1000 * limit.convolutions:.0f} ms of "
+        f"convolutions and their gradients, {1000 * (limit.products + limit.rest):.0f} ms of everything else, together "
+        f"{1000 * limit.seconds:.0f} ms. Our step takes {1000 * ours:.0f} ms: {100 * share:.0f} % of the limit.",
+    ]
 
 
 def operators_of(network: str, variants: dict[str, Turns]) -> list[str]:
@@ -267,24 +326,6 @@ def operators_of(network: str, variants: dict[str, Turns]) -> list[str]:
     rows.append(["all", *(f"{1000 * sum(times.values()):.0f}" for times in spent.values())])
     table = markdown(Table(["operator", *spent], rows))
     return ["", f"Where a step of {network} spends its time, in ms:", "", *table.splitlines()]
-
-
-def bound_of(network: str, variants: dict[str, Turns]) -> list[str]:
-    """Lines: how fast a step could be if convolutions were all of it and ran at the rate of a lone one."""
-    step = Step(network, "bf16")
-    image, mask = torch.randn(1, 3, step.side, step.side), torch.zeros(1, 1, step.side, step.side)
-    step.network.eval()  # BatchNorm has too little of one image
-    work = work_of(lambda: step(image, mask))
-    plain, short = convolution_rate(step.batch, plain=True), convolution_rate(step.batch, plain=False)
-    speed = median(speeds_of(network, variants["float32"]))
-    return [
-        "",
-        f"A step of {network} needs {work:.1f} billion multiply-accumulates an image. A single 3x3 convolution of 128 "
-        f"channels on 64 x 64 pixels runs at {plain:.0f} billion a second in the plain variant's precision and layout, "
-        f"and at {short:.0f} in ours. At that rate the multiply-accumulates take {1000 * work / plain:.0f} and "
-        f"{1000 * work / short:.0f} ms: a step of nothing else would be {short / work / speed:.2f} x as fast as the "
-        f"plain one measured here.",
-    ]
 
 
 def seconds_of_operators(turns: Turns) -> dict[str, float]:
