@@ -8,11 +8,14 @@
 A step is a batch for the alphas and a batch for the weights. Variants, each in a process of its own, alternated:
     plain      float32 and contiguous, every mixture computed operation by operation, both backward passes through
                everything: the public DARTS code, first order
+    plain bf16 the same in bfloat16 and channels last, where the CPU has bfloat16 units
     exact      what search.py does: the same sum in fewer passes (net.mixture), the alphas' step without the gradients
                that it does not need (net.architect), bfloat16 and channels last where the CPU has bfloat16 units
     partial4   as exact, with a quarter of the channels through the candidates (PC-DARTS, K = 4)
-All have the same loss, optimizers and clipping of both gradients. Where the CPU has bfloat16 units, plain and ours thus
-differ in precision and memory layout as well. Last line: JSON.
+All have the same loss, optimizers and clipping of both gradients. The limit is measured in the same run, see
+benchmarks/limits.py: every convolution of an exact step alone, and the bytes that everything else moves. Last line:
+JSON, `exact_share` of the limit, `exact_over_plain`, speed over that of the fastest plain step, `exact_memory`, peak
+memory over that of the plain float32 step, and the same of partial4.
 """
 
 import argparse
@@ -33,9 +36,11 @@ from net.settings import ArchitectConfig, SpaceConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.limits import Limit, limit_of
 from benchmarks.rates import convolution_rate, work_of
 from benchmarks.rounds import alternate
 from benchmarks.tables import UPDATE_HELP, table_folder
+from benchmarks.workload import record
 from evaluation.tables.writer import Table, markdown
 from nas.settings import SearchConfig
 from net.architect import Architect, only
@@ -43,11 +48,13 @@ from net.losses import saliency_loss
 from net.mixture import MixedOp
 from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
+from training.precision import candidates
 from training.throughput import peak_memory
 from utils.device import autocast, banner, choose_precision, keep_memory
 from utils.files import replace_text
 
-STEPS = {"plain": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one that does not count
+STEPS = {"plain": 1, "plain bf16": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one that does not count
+PLAIN = ("plain", "plain bf16")
 CPU = torch.device("cpu")
 BATCH, SIDE = 2, 256
 ROWS = 12  # kernels in a profile
@@ -77,14 +84,27 @@ def main() -> int:
     if options.one:
         print(json.dumps(measure(options.one)))
         return 0
-    results: dict[str, list[dict[str, float]]] = {variant: [] for variant in STEPS}
-    for variant in tqdm(list(STEPS) * options.rounds, disable=None):
+    results: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants()}
+    for variant in tqdm(list(results) * options.rounds, disable=None):
         command = [sys.executable, __file__, "--one", variant]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         results[variant].append(json.loads(done.stdout.splitlines()[-1]))
         print(f"{variant}: {results[variant][-1]}", flush=True)
-    report(results, folder / "search.md")
+    report(results, limit_of_step(), folder / "search.md")
     return 0
+
+
+def variants() -> list[str]:
+    """Those that this CPU can compute."""
+    return [name for name in STEPS if name != "plain bf16" or "bf16" in candidates(CPU)]
+
+
+def limit_of_step() -> Limit:
+    """The least time for one exact step."""
+    precision = choose_precision("auto", CPU)
+    limit = limit_of(record(prepare("exact"), fused=False), precision)
+    assert limit is not None  # PyTorch computes every operation of a step
+    return limit
 
 
 def measure(variant: str) -> dict[str, float]:
@@ -101,8 +121,9 @@ def measure(variant: str) -> dict[str, float]:
 
 def prepare(variant: str) -> Callable[[], None]:
     """Builds the network and the batches of a variant; what it returns takes one step."""
-    plain = variant == "plain"
-    precision = "fp32" if plain else choose_precision("auto", CPU)
+    plain = variant in PLAIN
+    precision = "fp32" if variant == "plain" else choose_precision("auto", CPU)
+    layout = torch.contiguous_format if variant == "plain" else torch.channels_last
     if not plain:
         keep_memory()
     torch.manual_seed(0)
@@ -120,7 +141,7 @@ def prepare(variant: str) -> Callable[[], None]:
         return saliency_loss(logits, batch[1], config.loss).total
 
     architect = Architect(network, optimizer, ArchitectConfig(), loss)
-    batches = [_batch(torch.contiguous_format if plain else torch.channels_last) for _ in range(2)]
+    batches = [_batch(layout) for _ in range(2)]
     return lambda: (plain_step if plain else our_step)(network, optimizer, architect, batches)
 
 
@@ -134,7 +155,7 @@ def profile_steps(table: Path) -> None:
         "convolutions and products, forward and backward, as PyTorch counts them; the rate is that of a lone 3x3 of "
         "128 channels on 64 x 64 pixels, forward, in the variant's precision and layout.",
     ]  # fmt: skip
-    for variant in STEPS:
+    for variant in variants():
         lines += ["", f"## {variant}", "", *profile_of(variant)]
     lines += ["", "## Convolutions joined", "", *joined()]
     replace_text(table, "\n".join(lines) + "\n")
@@ -207,21 +228,15 @@ def plain_step(
     optimizer.step()
 
 
-def report(results: dict[str, list[dict[str, float]]], table: Path) -> None:
+def report(results: dict[str, list[dict[str, float]]], limit: Limit, table: Path) -> None:
     """Prints and writes the table; the last line is JSON."""
     precision = choose_precision("auto", CPU)
-    lines = [
-        "# A bilevel search step",
-        "",
-        f"`python benchmarks/search.py`; {banner(CPU, precision)}; ResNet-50, 128 channels, 11 operations, {SIDE} "
-        f"pixels, batch {BATCH}; medians over {len(results['plain'])} turns, spread in brackets. plain: "
-        f"float32, contiguous; the others: {precision}, channels last.",
-        "",
-    ]
     seconds = {variant: [turn["seconds"] for turn in turns] for variant, turns in results.items()}
     memory = {variant: median(turn["memory_mib"] for turn in turns) for variant, turns in results.items()}
-    speedup = {variant: median(seconds["plain"]) / median(values) for variant, values in seconds.items()}
-    heads = ["variant", "seconds a step", "against plain", "peak memory, MiB", "against plain"]
+    plain = min(median(seconds[variant]) for variant in PLAIN if variant in seconds)
+    speedup = {variant: plain / median(values) for variant, values in seconds.items()}
+    share = limit.seconds / median(seconds["exact"])
+    heads = ["variant", "seconds a step", "against fastest plain", "peak memory, MiB", "against plain"]
     rows = [
         [
             variant, f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{speedup[variant]:.2f} x",
@@ -229,16 +244,26 @@ def report(results: dict[str, list[dict[str, float]]], table: Path) -> None:
         ]
         for variant, values in seconds.items()
     ]  # fmt: skip
-    lines.append(markdown(Table(heads, rows)))
-    record = {
-        "exact_speedup": round(speedup["exact"], 3),
-        "exact_memory": round(memory["exact"] / memory["plain"], 3),
-        "partial4_speedup": round(speedup["partial4"], 3),
-        "partial4_memory": round(memory["partial4"] / memory["plain"], 3),
-    }
+    lines = [
+        "# A bilevel search step",
+        "",
+        f"`python benchmarks/search.py`; {banner(CPU, precision)}; ResNet-50, 128 channels, 11 operations, {SIDE} "
+        f"pixels, batch {BATCH}; medians over {len(results['plain'])} turns, spread in brackets. plain: "
+        f"float32, contiguous; the others: {precision}, channels last.",
+        "",
+        markdown(Table(heads, rows)),
+        "",
+        f"The limit of an exact step: {limit.convolutions:.2f} s of convolutions and their gradients, "
+        f"{limit.products + limit.rest:.2f} s of everything else, together {limit.seconds:.2f} s, {100 * share:.0f} % "
+        "of what the step takes.",
+    ]
+    figures = {"exact_share": round(share, 3)}
+    for variant in ("exact", "partial4"):
+        figures[f"{variant}_over_plain"] = round(speedup[variant], 3)
+        figures[f"{variant}_memory"] = round(memory[variant] / memory["plain"], 3)
     replace_text(table, "\n".join(lines) + "\n")
     print("\n".join(lines))
-    print(json.dumps(record))
+    print(json.dumps(figures))
 
 
 def _batch(layout: torch.memory_format) -> Batch:

@@ -1,5 +1,6 @@
 """The benchmark's two sides compute the same: the plain mixture is ours, and a plain step moves the same alphas."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+from benchmarks.limits import Limit
 from benchmarks.search import PlainMixture, our_step, plain_step, report
 from nas.settings import SearchConfig
 from net.architect import Architect, only
@@ -62,7 +64,10 @@ def test_both_steps_clip_the_gradient_of_the_alphas():
 
 
 def test_the_report_ends_in_the_record(tmp_path, capsys):
-    seconds = {"plain": 16.0, "exact": 4.0, "partial4": 1.0}
-    report({variant: [{"seconds": value, "memory_mib": 100 * value}] for variant, value in seconds.items()},
-           tmp_path / "table.md")  # fmt: skip
-    assert '{"exact_speedup": 4.0, "exact_memory": 0.25, "partial4_speedup": 16.0' in capsys.readouterr().out
+    seconds = {"plain": 16.0, "plain bf16": 8.0, "exact": 4.0, "partial4": 1.0}
+    turns = {variant: [{"seconds": value, "memory_mib": 100 * value}] for variant, value in seconds.items()}
+    report(turns, Limit(convolutions=2.0, products=0.0, rest=1.0, ways={}), tmp_path / "table.md")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "exact_share": 0.75, "exact_over_plain": 2.0, "exact_memory": 0.25,
+        "partial4_over_plain": 8.0, "partial4_memory": 0.062,
+    }  # fmt: skip
