@@ -140,7 +140,6 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     """
     from inference.cutouts import Style
     from inference.tasks import Outputs, dataset_set, folder_set
-    from inference.video.reader import Clip
     from inference.weights import load_network, weights_path
     from settings.plugins import run_files
 
@@ -148,7 +147,7 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     if settings.video is not None and processes.world > 1:
         raise UserError("--video: frames cannot be divided among processes. Start it without torchrun.")
     style = Style.parse(settings.type, settings.despill, settings.crop)
-    clip = None if settings.video is None else Clip(settings.video)
+    clip = open_video(settings)
     sets: list[ImageSet] = []
     if clip is None:
         named = [dataset_set(name, root, settings.mask_values) for name, root in settings.data.items()]
@@ -159,6 +158,15 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     weights = weights_path(settings.weights)
     check_paths(settings, sets, style, outputs, weights)
     return Request(clip, sets, style, outputs, load_network(weights))
+
+
+def open_video(settings: TestSettings) -> "Clip | None":
+    """The video that was asked for; the library that decodes it is imported only then."""
+    if settings.video is None:
+        return None
+    from inference.video.reader import Clip
+
+    return Clip(settings.video)
 
 
 def check_paths(
@@ -172,7 +180,6 @@ def check_paths(
     from inference.manifest import NAME
     from inference.results import sheet_path
     from inference.tasks import KINDS, input_paths
-    from inference.video.writer import Target
     from utils.paths import refuse_overlaps
 
     more = [settings.calibration, None if settings.video is None else Path(settings.video)]
@@ -185,6 +192,8 @@ def check_paths(
         written += [sheet_path(each, outputs) for each in sets if settings.sheet]
         written += [outputs.path(task, kind) for each in sets for task in each.tasks for kind in outputs.kinds]
     if settings.video is not None:
+        from inference.video.writer import Target
+
         written = [Target.of(video_stem(settings, outputs.out), kind).path for kind in settings.kinds or ["overlay"]]
     refuse_overlaps((path for path in inputs if path.exists()), written)
 

@@ -10,12 +10,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import py_sod_metrics as sod
 from numpy.typing import NDArray
-from py_sod_metrics.utils import prepare_data
 from scipy import ndimage
 
 from evaluation.measures import KEYS, Measure, MeasureError, Values
+from utils.stand_ins import at_call, stand_ins
+
+_UNUSED = "py_sod_metrics.context_measure"  # imports scikit-learn, which takes longer than the rest of the library
+
+with stand_ins({_UNUSED: {name: at_call(_UNUSED, name) for name in ("CamouflageContextMeasure", "ContextMeasure")}}):
+    import py_sod_metrics as sod
+    from py_sod_metrics.utils import prepare_data
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri  # scipy.stats has them too, and takes a second to import
 
 from evaluation.measures import MAXIMA
 from evaluation.metrics import DatasetScores
@@ -55,12 +55,12 @@ class Resampled:
         """
         replicates, values = self.replicates, self.values
         below = ((replicates < values).mean(axis=0) + (replicates <= values).mean(axis=0)) / 2
-        bias = norm.ppf(np.clip(below, 1e-6, 1 - 1e-6))
+        bias = ndtri(np.clip(below, 1e-6, 1 - 1e-6))
         pull = self.jackknife.mean(axis=0) - self.jackknife
         spread = (pull**2).sum(axis=0) ** 1.5
         skew = (pull**3).sum(axis=0) / (6 * np.where(spread > 0, spread, np.inf))
-        ends = norm.ppf([(1 - level) / 2, (1 + level) / 2])[:, None] + bias  # (2, M)
-        ranks = norm.cdf(bias + ends / (1 - skew * ends))
+        ends = ndtri([(1 - level) / 2, (1 + level) / 2])[:, None] + bias  # (2, M)
+        ranks = ndtr(bias + ends / (1 - skew * ends))
         columns = [np.quantile(column, rank) for column, rank in zip(replicates.T, ranks.T, strict=True)]
         return np.array(columns)
 

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import cast
 from urllib.error import URLError
 
-import timm
 import torch
-from timm.layers.format import Format
-from timm.models import FeatureInfo
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, VGG16_BN_Weights, resnet50, vgg16_bn
 
+from net.libraries import FeatureInfo, Format, ResNet50_Weights, VGG16_BN_Weights, resnet50, timm, vgg16_bn
 from net.state_dicts import check_values, fitting
 from net.wiring import CELL_STRIDES
 from settings.plugins import Registry

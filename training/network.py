@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
 from net.encoder import check_sizes, stem
+from net.libraries import convert_sync_batchnorm
 from training.compatibility import portable
 from training.processes import DistributedError, Processes
 from training.settings import TrainConfig

@@ -10,10 +10,10 @@ convolution; where they do not, the network runs in PyTorch's public operators, 
 
 import copy
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from inference.folding.algebra import keeps_size, understood
@@ -23,6 +23,8 @@ Activation = tuple[str, list[float]]
 NONE: Activation = ("none", [])
 RELU: Activation = ("relu", [])
 RELU6: Activation = ("hardtanh", [0.0, 6.0])
+
+_FORM = "form"  # of a tensor in a node's `meta`: its shape and type
 
 
 def unavailable() -> str:
@@ -55,15 +57,25 @@ def pack(network: fx.GraphModule, example: Tensor) -> fx.GraphModule:
     Returns:
         A network with the same result for every input of the example's shape.
     """
-    network = copy.deepcopy(network)
-    ShapeProp(network).propagate(example)
+    network = fx.GraphModule(network, copy.deepcopy(network.graph))  # modules that are not packed are shared
+    _Shapes(network).run(example)
     for node in list(network.graph.nodes):
         if _packable(network, node):
             _pack_one(network, node)
-    network.graph.eliminate_dead_code()
     network.delete_all_unused_submodules()
     network.recompile()
     return network
+
+
+class _Shapes(fx.Interpreter):
+    """Runs a graph and notes the shape and type of every tensor; torch.fx's own pass imports SymPy, which is slow."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """See fx.Interpreter."""
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta[_FORM] = (result.shape, result.dtype)
+        return result
 
 
 class PackedConv(nn.Module):
@@ -118,7 +130,7 @@ def _packable(network: fx.GraphModule, node: fx.Node) -> bool:
     conv, (source,) = network.get_submodule(str(node.target)), node.args
     if not isinstance(conv, nn.Conv2d) or not understood(conv, nn.Conv2d) or not isinstance(source, fx.Node):
         return False
-    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and "tensor_meta" in source.meta
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and _FORM in source.meta
 
 
 def _pack_one(network: fx.GraphModule, node: fx.Node) -> None:
@@ -127,17 +139,18 @@ def _pack_one(network: fx.GraphModule, node: fx.Node) -> None:
     if conv.out_channels == 1 and conv.in_channels > 16 and keeps_size(conv) and conv.dilation == (1, 1):
         network.set_submodule(str(node.target), NarrowConv(conv))
         return
-    last, other = _added(node)
-    activation, last = _activated(network, last)
+    add, other = _added(node)
+    activation, last = _activated(network, add)
     name = f"packed_{node.name}"
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    network.add_submodule(name, PackedConv(conv, activation, source.meta["tensor_meta"].shape))
+    network.add_submodule(name, PackedConv(conv, activation, source.meta[_FORM][0]))
     with network.graph.inserting_after(last):
         packed = network.graph.call_module(name, (source,) if other is None else (source, other))
     packed.meta = dict(last.meta)
     last.replace_all_uses_with(packed)
-    network.graph.eliminate_dead_code()
+    for done in dict.fromkeys((last, add, node)):  # from the last to the first: none is read any more
+        network.graph.erase_node(done)
 
 
 def _added(node: fx.Node) -> tuple[fx.Node, fx.Node | None]:
@@ -154,9 +167,7 @@ def _added(node: fx.Node) -> tuple[fx.Node, fx.Node | None]:
     other_changes = in_place and add.args[0] is not node
     if add.kwargs or len(add.args) != 2 or len(terms) != 1 or not isinstance(terms[0], fx.Node) or other_changes:
         return node, None
-    ours, theirs = node.meta["tensor_meta"], terms[0].meta["tensor_meta"]
-    same = ours.shape == theirs.shape and ours.dtype == theirs.dtype
-    return (add, terms[0]) if same else (node, None)
+    return (add, terms[0]) if node.meta[_FORM] == terms[0].meta.get(_FORM) else (node, None)
 
 
 def _activated(network: fx.GraphModule, node: fx.Node) -> tuple[Activation, fx.Node]:

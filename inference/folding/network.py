@@ -68,20 +68,13 @@ def _levels(builder: Builder, network: AutoMSFNet, size: Size) -> list[Live]:
     nodes = inline(builder.graph, encoder, "encoder", image)
     if isinstance(nodes, fx.Node):  # of an encoder that could not be traced
         nodes = [builder.graph.call_function(operator.getitem, (nodes, index)) for index in range(4)]
-    sizes = _level_sizes(network.encoder, size)
+    # The folded copy runs once, on a real image: shapes alone, on the meta device, take PyTorch's compiler and longer.
+    sizes = [cast(Size, tuple(feature.shape[-2:])) for feature in encoder(torch.zeros(1, 3, *size))]
     levels = [Live(cast(fx.Node, node), size) for node, size in zip(cast(list, nodes), sizes, strict=True)]
     return [
         builder.conv(level, _conv_norm(cast(ConvBNReLU, lateral)), "lateral", relu=True)
         for lateral, level in zip(network.laterals, reversed(levels), strict=True)
     ]
-
-
-def _level_sizes(encoder: nn.Module, size: Size) -> list[Size]:
-    """Sizes of E2..E5, from a run that computes shapes only."""
-    state = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
-    shapes = {key: torch.empty_like(value, device="meta") for key, value in state.items()}
-    features = torch.func.functional_call(encoder, shapes, (torch.empty(1, 3, *size, device="meta"),))
-    return [cast(Size, tuple(feature.shape[-2:])) for feature in features]
 
 
 def _conv_norm(unit: ConvBNReLU) -> Kernel:

@@ -2,11 +2,11 @@
 
 import copy
 
-from timm.layers import BatchNormAct2d, Conv2dSame  # pyright: ignore[reportPrivateImportUsage]
 from torch import fx, nn
 from torch.fx.node import Argument, map_arg
 
 from inference.folding.algebra import norm_terms, understood
+from net.libraries import BatchNormAct2d, Conv2dSame
 
 _CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # all multiply their weight as it is; a subclass may change it first
 _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
