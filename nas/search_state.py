@@ -225,6 +225,7 @@ def build(config: SearchConfig, processes: Processes, session: Session, halves: 
     network = build_supernet(config.space, weights, frozen_norm).to(device)
     if device.type == "cpu":
         accelerate(network)
+    network.joined = device.type != "cpu"  # a GPU waits for launches
     with only(network, network.weights()):
         optimizer = build_optimizer(network, config.optim)
         trained = processes.data_parallel(network)

@@ -5,6 +5,7 @@ Differs from the released code: sizes follow the input and the encoder's strides
 and the logits come out at the input's size instead of a fixed 256.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,14 +71,23 @@ class AutoMSFNet(nn.Module):
         if self.training:
             _check_batch(image, self.encoder.strides[-1])
         levels = [lateral(x) for lateral, x in zip(self.laterals, reversed(self.encoder(image)), strict=True)]
-        outputs: list[Tensor] = []
-        state = None
-        for cell, head, site in zip(self.cells, self.heads, self.sites, strict=True):
-            height, width = levels[site].shape[-2:]
-            state = cell(levels, (height, width), state)  # (B, C, H / stride, W / stride)
-            # In float32: a bfloat16 logit near 8 is wrong by up to 1/64, which shows in the resized map.
-            outputs.append(resize(head(state).float(), size))  # (B, 1, H, W)
+        # In float32: a bfloat16 logit near 8 is wrong by up to 1/64, which shows in the resized map.
+        outputs = [
+            resize(head(state).float(), size) for head, state in zip(self.heads, self.states(levels), strict=True)
+        ]  # each (B, 1, H, W)
         return Logits(*reversed(outputs))
+
+    def states(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Outputs of the three cells, coarsest first, each (B, C, H / stride, W / stride).
+
+        Args:
+            levels: E5..E2 after the laterals, each (B, C, h_i, w_i).
+        """
+        states: list[Tensor] = []
+        for cell, site in zip(self.cells, self.sites, strict=True):
+            height, width = levels[site].shape[-2:]
+            states.append(cell(levels, (height, width), states[-1] if states else None))
+        return states
 
 
 def build_network(config: NetworkConfig, encoder_weights: str | Path | None = None) -> AutoMSFNet:

@@ -3,7 +3,7 @@
 Source: paper Figure 2 (where the cells are) and Figure 7 (their edges). `net.wiring` describes which node reads what.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,15 +57,31 @@ class FusionCell(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], size: tuple[int, int], previous: Tensor | None = None) -> Tensor:
         """Fuses the levels at `size`; shapes as above."""
+        return self.combine(
+            [edge(level) for edge, level in zip(self.outer, levels, strict=True)], self.inner, size, previous
+        )
+
+    def combine(
+        self, outer: Sequence[Tensor], inner: Iterable[Callable[[Tensor], Tensor]], size: tuple[int, int],
+        previous: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """The cell from the outputs of its outer edges on.
+
+        Args:
+            outer: as `levels`, after the outer edges.
+            inner: the inner edges in order, each (B, C, H, W) -> the same.
+            size: as in `forward`.
+            previous: as in `forward`.
+        """
         # Operations run at a level's own resolution and are resized after: the "Trans" block of Figure 7.
-        states = [resize(edge(level), size) for edge, level in zip(self.outer, levels, strict=True)]
+        states = [resize(output, size) for output in outer]
         root = states[0] if previous is None else resize(previous, size)
-        inner, nodes = iter(self.inner), []
+        edges, nodes = iter(inner), []
         for node in self.wiring.nodes:
             total = states[node.level]
             values: dict[Source, Tensor] = {"root": root, "level": total, "before": nodes[-1] if nodes else root}
             for source in node.reads:
-                total = total + next(inner)(values[source])
+                total = total + next(edges)(values[source])
             nodes.append(total)
         if self.wiring.root_is_summed:
             nodes.append(root)

@@ -12,7 +12,7 @@ compare outputs of the same scale. Partial channels are PC-DARTS' (arXiv 1907.05
     the weights of the sum are the scales of the last BatchNorms, whose backward pass yields their gradient;
     every term is added in place as soon as it is computed, and freed.
 Convolutions of one geometry run one by one: joined into a wider one they were no faster on the CPU that we measured
-(benchmarks/search_profile.md, last section).
+(benchmarks/search_profile.md, last section). On a GPU `net.joined` computes all edges of a supernet together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,6 +44,7 @@ class MixedOp(nn.Module):
         alpha: (number of candidates,), the architecture parameters of this edge.
         temperature: of the softmax over alpha.
         auxiliary: factor of the input that is added outside the softmax; 0 without DARTS-.
+        chains, skips, others: the candidates but `none` by kind; of the last two their places.
 
     Shapes:
         x: (B, C, H, W), returns the same.
@@ -63,7 +64,7 @@ class MixedOp(nn.Module):
         self.candidates = nn.ModuleList(build_candidate(name, self.width) for name in names)
         self.temperature = 1.0
         self.auxiliary = 0.0
-        self._chains, self._skips, self._others = self._sort()
+        self.chains, self.skips, self.others = self._sort()
 
     def weights(self) -> Tensor:
         """(number of candidates,): softmax of the alphas, in their order."""
@@ -86,7 +87,7 @@ class MixedOp(nn.Module):
             # channel is gathered by itself, which is slow where channels are innermost in memory.
             part = self._mix(x[:, : self.width].contiguous(memory_format=torch.channels_last))
             if part.requires_grad:
-                part.register_hook(_dense)  # the gradient comes as a slice: copied once, not by every BatchNorm
+                part.register_hook(dense)
             mixed = torch.cat([x[:, self.width :], part], dim=1)
         return mixed + self.auxiliary * x if self.auxiliary else mixed
 
@@ -100,13 +101,13 @@ class MixedOp(nn.Module):
 
     def _terms(self, x: Tensor, weights: Tensor) -> Iterator[Tensor]:
         """Weighted outputs of all candidates but `none`, each a tensor of its own."""
-        for index in self._skips:
+        for index in self.skips:
             yield self._normalise(x, weights[index], BN_EPS)
-        for index in self._others:
+        for index in self.others:
             yield weights[index].to(x.dtype) * self.candidates[index](x)
-        rectified = F.relu(x) if self._chains else x
+        rectified = F.relu(x) if self.chains else x
         one = weights.new_ones(())
-        for chain in self._chains:
+        for chain in self.chains:
             y = rectified
             for unit in chain.units[:-1]:
                 y = F.relu(self._normalise(unit(y), one, unit.eps))
@@ -135,7 +136,8 @@ class MixedOp(nn.Module):
         return chains, skips, others
 
 
-def _dense(gradient: Tensor) -> Tensor:
+def dense(gradient: Tensor) -> Tensor:
+    """A gradient in channels-last memory: copied once where it is a slice, not by every BatchNorm that reads it."""
     return gradient.contiguous(memory_format=torch.channels_last)
 
 

@@ -4,7 +4,9 @@ Source: the relaxation is DARTS' (arXiv 1806.09055); edges and cells are the pap
 search is not public; this one is our reading.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,12 @@ from torch import Tensor, nn
 from net import encoder as encoders
 from net.auto_msfnet import AutoMSFNet, initialise
 from net.encoder import Encoder
+from net.fusion_cell import FusionCell
 from net.genotype import Genotype
+from net.joined import JoinedMixtures, one_output
 from net.mixture import MixedOp, check_space, use_batch_statistics
 from net.settings import SpaceConfig, Topology
-from net.wiring import Edge, edges
+from net.wiring import LEVELS, Edge, edges
 
 
 class SuperNet(AutoMSFNet):
@@ -31,6 +35,7 @@ class SuperNet(AutoMSFNet):
 
     Attributes:
         space: as given.
+        joined: whether the edges are computed together (`net.joined`), which suits devices that wait for launches.
         genotype: a placeholder, `none` on each edge. `derive` gives the searched one.
     """
 
@@ -43,6 +48,12 @@ class SuperNet(AutoMSFNet):
                 count = len(getattr(cell, kind))
                 edges = (MixedOp(space.operations, space.channels, space.partial) for _ in range(count))
                 setattr(cell, kind, nn.ModuleList(edges))
+        self.joined = False
+        made = dict(self.mixtures())
+        outer = [[one for edge, one in made.items() if edge[1:] == ("outer", level)] for level in range(len(LEVELS))]
+        self._edges = JoinedMixtures([*outer, *([one] for edge, one in made.items() if edge.kind == "inner")])
+        self._places: Tensor
+        self.register_buffer("_places", torch.tensor(self._edges.scale_places()), persistent=False)
         for part in (self.laterals, self.cells, *([] if frozen_norm else [self.encoder])):
             use_batch_statistics(part)
         self.train()
@@ -53,6 +64,20 @@ class SuperNet(AutoMSFNet):
         if self.frozen_norm:
             self.encoder.eval()
         return self
+
+    def states(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """See `AutoMSFNet.states`."""
+        if not self.joined or not all(isinstance(edge, MixedOp) for _, edge in self.mixtures()):  # a single path
+            return super().states(levels)
+        runs = iter(self._edges.prepare(self._places))
+        outer = [run(level) for run, level in zip(islice(runs, len(LEVELS)), levels, strict=True)]
+        states: list[Tensor] = []
+        cells = cast(Sequence[FusionCell], self.cells)
+        for cell, site, own in zip(cells, self.sites, zip(*outer, strict=True), strict=True):
+            height, width = levels[site].shape[-2:]
+            inner = (one_output(run) for run in islice(runs, cell.wiring.inner_edges))
+            states.append(cell.combine(own, inner, (height, width), states[-1] if states else None))
+        return states
 
     def mixtures(self) -> Iterator[tuple[Edge, MixedOp]]:
         """All 31 edges: for each cell the outer ones, then the inner ones."""

@@ -7,17 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from torch import nn
 
+from benchmarks.fake_cuda import CUDA
 from data.datasets import Batch
 from nas.search_state import Search, SearchProgress
 from nas.settings import SearchArchitectConfig, SearchConfig, SearchCostConfig
 from nas.strategies.account import Account
 from net.architect import Architect, only
-from net.auto_msfnet import AutoMSFNet, build_network
+from net.auto_msfnet import AutoMSFNet, initialise
 from net.cost import ExpectedCost, edge_sides
+from net.encoder import Encoder
+from net.genotype import load
 from net.settings import NetworkConfig, SpaceConfig
-from net.supernet import SuperNet, build_supernet
-from tests.cuda.fake_cuda import CUDA
+from net.supernet import SuperNet
 from training.ema import Average
 from training.optim import build_optimizer
 from training.processes import Processes
@@ -28,7 +31,7 @@ from training.settings import AverageConfig, DataConfig, OptimConfig, TrainConfi
 from training.throughput import Throughput
 
 HERE = Processes(0, 1, CUDA)
-SMALL = NetworkConfig("mobilenetv3_small_050", "resnet50", 16)
+SMALL = NetworkConfig("not built", "resnet50", 16)
 SIDE = 64
 NOWHERE = Path("/nonexistent")
 
@@ -39,14 +42,40 @@ def batch(count: int = 2) -> Batch:
     return Batch(image, (torch.rand(count, 1, SIDE, SIDE) > 0.5).float(), torch.arange(count))
 
 
+class FourLevels(Encoder):
+    """A convolution, BatchNorm and ReLU a level: a fake operator takes as long as a real one, so there are few."""
+
+    channels = (4, 4, 8, 8)
+    strides = (4, 8, 16, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths, steps = (3, *self.channels), (4, 2, 2, 2)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, 3, step, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+            for before, after, step in zip(widths, widths[1:], steps, strict=False)
+        )
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        levels = [image]
+        for block in self.blocks:
+            levels.append(block(levels[-1]))
+        return levels[1:]
+
+
 @cache
 def _network() -> AutoMSFNet:
-    return build_network(SMALL)
+    network = AutoMSFNet(FourLevels(), load("resnet50"), 16)
+    initialise(network)
+    return network
 
 
 @cache
 def _supernet() -> SuperNet:
-    return build_supernet(SpaceConfig(SMALL.encoder, 16, ["none", "skip_connect", "sep_conv_3x3", "ChannelAttention"]))
+    space = SpaceConfig(SMALL.encoder, 16, ["none", "skip_connect", "sep_conv_3x3_rp2", "ChannelAttention"])
+    network = SuperNet(FourLevels(), space, frozen_norm=False)
+    initialise(network)
+    return network
 
 
 def network() -> AutoMSFNet:
@@ -81,6 +110,7 @@ def cell_search(supernet: SuperNet, order: str, precision: str) -> Search:
         encoder_weights="none", optim=replace(SearchConfig().optim, clip=5.0), out=NOWHERE,
     )  # fmt: skip
     supernet.to(CUDA).set_relaxation(0.7, 0.5)
+    supernet.joined = True
     with only(supernet, supernet.weights()):
         optimizer = build_optimizer(supernet, config.optim)
     cost = ExpectedCost(supernet, edge_sides(supernet, SIDE), lambda name, side: len(name) * side[0])

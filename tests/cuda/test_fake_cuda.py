@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cuda.fake_cuda import CUDA, fake_cuda
+from benchmarks.fake_cuda import CUDA, fake_cuda
 
 
 def test_tensors_of_two_devices_do_not_mix():
@@ -38,7 +38,7 @@ def test_boolean_indexing_raises():
 
 def test_gradients_are_those_of_autograd():
     """The Python engine computes PyTorch's own gradients, on real tensors."""
-    from tests.cuda import python_autograd
+    from benchmarks import python_autograd
 
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 1, 1))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fake_cuda import CUDA, ROOT, fake_cuda
 from inference.engines.torch_engine import TorchEngine
 from inference.predictor import Predictor
 from inference.weights import LoadedNetwork
-from tests.cuda.fake_cuda import CUDA, ROOT, fake_cuda
 from tests.cuda.steps import SIDE, SMALL, batch, network
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

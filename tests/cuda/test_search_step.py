@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from benchmarks.fake_cuda import CUDA, fake_cuda
 from nas.search_step import bilevel_step
 from net.mixture import MixedOp
 from net.settings import PAPER_SPACE
-from tests.cuda.fake_cuda import CUDA, fake_cuda
 from tests.cuda.steps import batch, cell_search, supernet
 
 

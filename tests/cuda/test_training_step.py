@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import train
+from benchmarks.fake_cuda import CUDA, fake_cuda
 from net.losses import saliency_loss
 from net.settings import LossConfig
-from tests.cuda.fake_cuda import CUDA, fake_cuda
 from tests.cuda.steps import HERE, SIDE, batch, network, training_run
 from training.ema import Average
 from training.settings import AverageConfig

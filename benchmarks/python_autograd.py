@@ -6,12 +6,13 @@ one also checks what the engine would correct silently: device, type and shape o
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def backward(tensors, *_, **__) -> None:
+def backward(tensors: Tensor | Sequence[Tensor], *_: Any, **__: Any) -> None:
     """As `torch.autograd.backward`: adds to `grad` of every leaf."""
     roots = _listed(tensors)
     found = _gradients(roots)
@@ -22,7 +23,10 @@ def backward(tensors, *_, **__) -> None:
             leaf.grad = gradient.detach() if leaf.grad is None else leaf.grad + gradient
 
 
-def grad(outputs, inputs, grad_outputs=None, materialize_grads=False, **_) -> tuple[Tensor, ...]:
+def grad(
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: None = None,
+    materialize_grads: bool = False, **_: Any,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """As `torch.autograd.grad` of leaves."""
     assert grad_outputs is None
     found = _gradients(_listed(outputs))
@@ -51,7 +55,8 @@ def _gradients(roots: Sequence[Tensor]) -> dict[int, Tensor]:
     arrived: dict = defaultdict(dict)  # node -> number of its output -> gradient
     for root in roots:
         arrived[root.grad_fn][root.output_nr] = torch.ones_like(root)
-    ready, leaves = deque({root.grad_fn for root in roots}), {}
+    ready: deque[Any] = deque({root.grad_fn for root in roots})
+    leaves: dict[int, Tensor] = {}
     with torch.no_grad():
         while ready:
             node = ready.popleft()
@@ -73,7 +78,7 @@ def _gradients(roots: Sequence[Tensor]) -> dict[int, Tensor]:
     return leaves
 
 
-def _results(node, mine: dict[int, Tensor]) -> Sequence[Tensor | None]:
+def _results(node: Any, mine: dict[int, Tensor]) -> Sequence[Tensor | None]:
     """Gradients of a node's inputs from those of its outputs."""
     given = [mine.get(number) for number in range(len(node._input_metadata))]
     if all(one is None for one in given):
@@ -82,7 +87,7 @@ def _results(node, mine: dict[int, Tensor]) -> Sequence[Tensor | None]:
     return results if isinstance(results, tuple) else (results,)
 
 
-def _fitted(gradient: Tensor, expected, node) -> Tensor:
+def _fitted(gradient: Tensor, expected: Any, node: Any) -> Tensor:
     """As PyTorch's engine: a gradient of a broadcast input is summed, one of another type is cast."""
     assert gradient.device == expected.device, f"{node.name()}: {gradient.device}, expected {expected.device}"
     if gradient.shape != expected.shape:
@@ -90,7 +95,7 @@ def _fitted(gradient: Tensor, expected, node) -> Tensor:
     return gradient.to(expected.dtype)
 
 
-def _nodes(roots: Sequence[Tensor]) -> Iterator:
+def _nodes(roots: Sequence[Tensor]) -> Iterator[Any]:
     """Every node of the graph once."""
     seen, stack = set(), [root.grad_fn for root in roots]
     while stack:
@@ -105,5 +110,5 @@ def _leaves(roots: Sequence[Tensor]) -> list[Tensor]:
     return [node.variable for node in _nodes(roots) if hasattr(node, "variable")]
 
 
-def _listed(tensors) -> list[Tensor]:
+def _listed(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [tensors] if isinstance(tensors, Tensor) else list(tensors)

@@ -1,0 +1,33 @@
+"""The count of operators: joined edges launch less than half, and views are counted apart."""
+
+from collections import Counter
+from dataclasses import replace
+
+from benchmarks.operators import computing, count, report
+from nas.settings import SearchConfig
+from net.settings import SpaceConfig
+
+
+def test_joined_edges_launch_less_than_half_of_the_operators():
+    config = SearchConfig(space=SpaceConfig("mobilenetv3_small_050", 16), batch=2)
+    config = replace(config, data=replace(config.data, size=64))
+    counts = count(config)
+    assert 2 * _edges(counts["joined"]) < _edges(counts["one by one"])
+    assert set(counts["joined"]) == set(counts["one by one"]) and len(counts["joined"]) == 6
+    assert "| all |" in report(config, "small.yaml", counts)
+
+
+def _edges(parts):
+    """Operators of both forward passes, which hold the edges."""
+    return sum(computing({name: part}) for name, part in parts.items() if "forward" in name)
+
+
+def test_a_view_launches_nothing():
+    assert computing({"weights: forward": Counter(view=5, relu=2), "weights: backward": Counter(detach=1, mul=4)}) == 6
+
+
+def test_the_committed_figure_is_at_most_6000():
+    from benchmarks.tables import COMMITTED
+
+    (row,) = [line for line in (COMMITTED / "operators.md").read_text().splitlines() if line.startswith("| all |")]
+    assert int(row.split("|")[4].replace(",", "")) <= 6000
