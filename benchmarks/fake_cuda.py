@@ -11,13 +11,13 @@ import contextlib
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-import torch.optim.optimizer
 from numpy.typing import NDArray
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _foreach_utils as foreach
@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import python_autograd
 
+optimizers = import_module("torch.optim.optimizer")  # no attribute of torch.optim
 CUDA = torch.device("cuda", 0)
 ROOT = Path(__file__).resolve().parents[1]
 aten = torch.ops.aten
@@ -112,7 +113,7 @@ def fake_cuda() -> Iterator[Record]:
         (torch.Tensor, "numpy", _read(record, torch.Tensor.numpy, _array)),
         # One operator for a list of tensors, as on CUDA; PyTorch refuses subclasses such as fake tensors.
         *((module, "_foreach_supported_types", [*module._foreach_supported_types, FakeTensor])
-          for module in (foreach, torch.optim.optimizer)),
+          for module in (foreach, optimizers)),
     ]  # fmt: skip
     with contextlib.ExitStack() as stack:
         for owner, name, value in replaced:
