@@ -133,7 +133,7 @@ async function fetchChecked({ file, bytes, sha256: expected }, progress) {
     progress(Math.min(1, received / bytes));
   }
   if (received !== bytes) throw new Error(`${file} has ${received} bytes, expected ${bytes}; reload the page`);
-  const found = sha256(content);
+  const found = await sha256(content);
   if (found !== expected) throw new Error(`${file} has SHA-256 ${found.slice(0, 12)}, expected ${expected.slice(0, 12)}; reload the page`);
   return content;
 }

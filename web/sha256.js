@@ -1,4 +1,4 @@
-/** SHA-256 of bytes, as hexadecimal text. `crypto.subtle` exists on HTTPS only, and any web server may host the page. */
+/** SHA-256 of bytes. `crypto.subtle` is fast, but exists on HTTPS only, and any web server may host the page. */
 
 const FRACTIONS = [];
 for (let candidate = 2; FRACTIONS.length < 64; candidate++) {
@@ -11,7 +11,15 @@ const ROUNDS = Int32Array.from(FRACTIONS, (prime) => fraction(Math.cbrt(prime)))
 const START = FRACTIONS.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)));
 const turn = (value, bits) => (value >>> bits) | (value << (32 - bits));
 
-export function sha256(bytes) {
+/** A promise of the hexadecimal text. */
+export async function sha256(bytes) {
+  if (!globalThis.crypto?.subtle) return computed(bytes);
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The same in JavaScript, as FIPS 180-4 defines it. */
+export function computed(bytes) {
   const padded = new Uint8Array((((bytes.length + 8) >> 6) + 1) << 6);
   padded.set(bytes);
   padded[bytes.length] = 0x80;
