@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 PIPE = Path("-")
+STANDARD_INPUT = "standard input"
 MARGIN = 0.02
 """Margin of `--crop` without a number."""
 
@@ -88,15 +89,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     add("--no-despill", dest="despill", action="store_false", help="keep the old background's colour at the rim")
     add("--model", default="lite", help="a model of weights/, or an .onnx file of export.py (default: lite)")
-    return parser.parse_args(list(_with_margin(arguments)))
+    return parser.parse_intermixed_args(list(_with_margin(arguments)))  # OUT may follow an option
 
 
 def _with_margin(arguments: Sequence[str]) -> Iterator[str]:
     """The words, with the default margin after a `--crop` that no number follows."""
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         yield word
-        if word == "--crop" and not following.replace(".", "", 1).isdigit():
+        if word == "--crop" and not _is_number(following):
             yield str(MARGIN)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def plan(image: Path, out: Path | None, style: "Style") -> tuple[list[Plan], Sequence[str]]:
@@ -191,7 +200,7 @@ def cut(one: Plan, maps: "OnnxMaps", style: "Style") -> str | None:
         with _as_file(one.image) as path:
             image, metadata = read_image_with_metadata(path)
     except ImageReadError as error:
-        return str(error)
+        return str(error) if one.image != PIPE else f"{STANDARD_INPUT}{str(error).partition(STANDARD_INPUT)[2]}"
     composed = style.compose(image, to_8bit(maps(image)))
     try:
         if one.out == PIPE:
@@ -210,7 +219,7 @@ def _as_file(image: Path) -> Iterator[Path]:
         yield image
         return
     with tempfile.TemporaryDirectory(prefix="cutout.") as folder:
-        path = Path(folder) / "standard input"
+        path = Path(folder) / STANDARD_INPUT
         path.write_bytes(sys.stdin.buffer.read())
         yield path
 

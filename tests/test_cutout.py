@@ -200,6 +200,18 @@ def test_despill_changes_the_rim_alone(folder, tmp_path):
     assert differs.any() and not differs[with_[..., 3] == 255].any()
 
 
+def test_out_may_follow_the_options(folder, tmp_path):
+    places = [tmp_path / f"{i}.png" for i in range(4)]
+    for words in (
+        (folder / "a.png", places[0], "--type", "white", "--crop"),
+        (folder / "a.png", "--type", "white", "--crop", places[1]),
+        ("--type", "white", "--crop", 0.02, folder / "a.png", places[2]),
+        (folder / "a.png", "--crop", "2e-2", "--type", "white", places[3]),
+    ):
+        assert call(*words) == 0
+    assert len({place.read_bytes() for place in places}) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -207,6 +219,7 @@ def test_despill_changes_the_rim_alone(folder, tmp_path):
         (("in/a.png", "x.gif"), "suffix '.gif'"),
         (("in/a.png", "x.png", "--type", "ultraviolet"), "ultraviolet"),
         (("in/a.png", "x.png", "--crop", "7"), "--crop 7"),
+        (("in/a.png", "x.png", "--crop", "-1"), "--crop -1"),
         (("in/a.png", "x.png", "--model", "huge"), "--model huge"),
         (("in/a.png", "x.png", "--model", "in/a.png"), "cannot read it"),
         (("in/a.png", "in/a.png"), "a.png"),
@@ -251,7 +264,7 @@ def test_a_hostile_image_fails_alone(folder, capsys, name, content):
 def test_garbage_by_pipe_gives_one_line_and_no_output():
     done = run("-", "-", give=b"garbage")
     assert done.returncode == 1 and done.stdout == b""
-    assert done.stderr.count(b"\n") == 1 and b"standard input" in done.stderr
+    assert done.stderr.count(b"\n") == 1 and done.stderr.startswith(b"error: standard input: no image (7 bytes")
 
 
 def test_lite_onnx_is_what_export_makes_of_lite_safetensors(tmp_path, root):

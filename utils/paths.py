@@ -44,7 +44,7 @@ def refuse_overlaps(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
                 raise PathError(f"{path}: the input lies inside the output folder {written[folder]}. {_CURE}")
 
 
-_CURE = "Choose another --out."
+_CURE = "Choose another output."
 
 
 class _Places:
