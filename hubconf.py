@@ -61,6 +61,15 @@ def _network(encoder: str, weights: str | _Path | None, encoder_weights: str | _
         return build_network(NetworkConfig(encoder, encoder), encoder_weights).eval()
 
 
+def base() -> torch.nn.Module:
+    """The trained network of weights/base.safetensors; see `lite`.
+
+    Raises:
+        UserError: this checkout has no such file.
+    """
+    return _network("", "base", None)
+
+
 def lite() -> torch.nn.Module:
     """The trained network of weights/lite.safetensors, in eval mode, on the CPU.
 
@@ -68,7 +77,7 @@ def lite() -> torch.nn.Module:
         image: (B, 3, 256, 256) float32, ImageNet mean and deviation; other sizes from 32 work too.
         returns: logits `p1`, `p2`, `p3`, each (B, 1, 256, 256); the saliency map is the sigmoid of `p1`.
     """
-    return _network("", _ROOT / "weights" / "lite.safetensors", None)
+    return _network("", "lite", None)
 
 
 def auto_msfnet_resnet50(
@@ -107,10 +116,3 @@ def predictor(source: str | _Path = "lite", **settings: typing.Any) -> "Predicto
         from inference.predictor import Predictor
 
         return Predictor.from_pretrained(source, **settings)
-
-
-if (_ROOT / "weights" / "base.safetensors").is_file():
-
-    def base() -> torch.nn.Module:
-        """The trained network of weights/base.safetensors; see `lite`."""
-        return _network("", _ROOT / "weights" / "base.safetensors", None)

@@ -24,6 +24,10 @@ load = lambda name, **settings: torch.hub.load(root, name, source="local", **set
 predictor = load("predictor", device="cpu", engine="torch", precision="fp32")
 network = load("lite")
 resnet50 = load("auto_msfnet_resnet50")
+try:
+    base = type(load("base")).__name__
+except Exception as error:
+    base = str(error)
 logits = network(torch.zeros(1, 3, 256, 256))
 from PIL import Image
 saliency = predictor(numpy.asarray(Image.open(image).convert("RGB")))
@@ -33,6 +37,7 @@ print(json.dumps({
     "answers": [module.WHO for module in decoys.values()],
     "left": sorted(name for name in sys.modules if name.split(".")[0] in DECOYS and name not in decoys),
     "path": sys.path == path,
+    "base": base,
     "shape": list(logits.p1.shape), "training": network.training,
     "parameters": sum(p.numel() for p in resnet50.parameters()),
     "same": bool((saliency == again).all()), "mean": float(saliency.mean()),
@@ -64,6 +69,14 @@ def test_entry_points_give_networks_in_eval_mode(answer):
     assert 30e6 < answer["parameters"] < 60e6
 
 
+def test_base_is_loaded_or_missed_in_one_line(answer, root):
+    if (root / "weights/base.safetensors").is_file():
+        assert answer["base"] == "AutoMSFNet"
+    else:
+        assert answer["base"].startswith("weights 'base': neither a shipped model (lite) nor a file.")
+        assert "\n" not in answer["base"] and len(answer["base"]) < 300
+
+
 def test_the_predictor_gives_the_map_of_ours(answer, root):
     expected = Predictor.from_pretrained("lite", "cpu", "fp32", engine="torch")(
         read_image(root / "data/samples/cat.jpg")
@@ -77,6 +90,5 @@ def test_torch_hub_lists_the_entry_points_alone(root):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     listed = {name for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
-    base = {"base"} if (root / "weights/base.safetensors").is_file() else set()
-    assert listed == {"lite", "auto_msfnet_resnet50", "auto_msfnet_vgg16", "predictor"} | base
+    assert listed == {"lite", "base", "auto_msfnet_resnet50", "auto_msfnet_vgg16", "predictor"}
     assert all(importlib.util.find_spec(name) for name in module.dependencies)
