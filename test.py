@@ -316,6 +316,7 @@ def write_video(settings: TestSettings, request: Request, predictor: "Predictor"
     """Writes the overlay or the cutout of a video; returns the exit code."""
     from tqdm import tqdm
 
+    from inference.refinement import Refinement
     from inference.results import print_problems, write_json
     from inference.video.convert import make_video
 
@@ -325,12 +326,13 @@ def write_video(settings: TestSettings, request: Request, predictor: "Predictor"
     begin = time.perf_counter()
     with tqdm(total=clip.length, desc=stem.name, unit="frame", disable=None) as bar:
         result = make_video(
-            predictor, clip, stem, settings.kinds or ["overlay"], settings.batch, settings.workers, bar.update
-        )
+            predictor, clip, stem, settings.kinds or ["overlay"], settings.batch, settings.workers, bar.update,
+            settings.smooth, Refinement(settings.gain, settings.specks, settings.holes),
+        )  # fmt: skip
     seconds = time.perf_counter() - begin
     print_problems(result.problems)
     record = {**asdict(result), "files": [path.name for path in result.files], "seconds": round(seconds, 3)}
-    write_json(folder, {**conditions, "video": {"source": clip.source, **record}})
+    write_json(folder, {**conditions, "video": {"source": clip.source, "smooth": settings.smooth, **record}})
     files = ", ".join(map(str, result.files))
     say(f"{result.found} frames in {seconds:.1f} s, {result.found / seconds:.1f} frames/s -> {files}")
     return 1 if result.problems else 0

@@ -41,6 +41,7 @@ class TestSettings:
     images: Path
     data: dict[str, Path]
     video: str | None
+    smooth: bool
     out: Path
     device: DeviceName
     engine: EngineName
@@ -95,6 +96,11 @@ def read_settings(doc: str | None, words: Sequence[str] | None = None) -> TestSe
     for name in ("sheet", "resume"):
         if values[name] and video:
             raise UserError(f"--{name}: a video has none. Leave it out.")
+    for name, usual in (("type", "rgba"), ("crop", None), ("despill", True)):
+        if values[name] != usual and video:
+            raise UserError(f"--{name}: cutouts of a video have alpha and the size of its frames. Leave it out.")
+    if values["smooth"] and not video:
+        raise UserError("--smooth: only the maps of a --video are smoothed. Leave it out.")
     if options.size is not None and options.sizes:
         raise UserError("--size and --sizes: give one of them.")
     if values["calibration"] is not None and values["precision"] != "int8":
@@ -120,6 +126,7 @@ def _add_inputs(parser: Parser) -> None:
     add("--images", type=Path, metavar="PATH", help="an image or a folder; default: data/samples")
     add("--data", nargs="+", action="extend", metavar="NAME=DIR", help="datasets with masks, which are scored")
     add("--video", metavar="FILE|0", help="a video, or the number of a camera")
+    add("--smooth", action="store_true", help="steady the maps of a video: optical flow carries the last one along")
     add("--max-megapixels", type=Annotated[float, Limit(above=0, most=1e5)], default=MEGAPIXELS, metavar="N",
         help="larger images are scaled while they are decoded (JPEG) or refused")  # fmt: skip
     add("--mask-values", default="auto", metavar="VALUES",

@@ -278,8 +278,17 @@ def test_video(run, tmp_path, capsys):
     assert results(run.out)["video"]["found"] == 12
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("12 frames in") and last.endswith("film_overlay.mp4")
-    with pytest.raises(UserError, match="--sheet: a video has none"):
-        run("--video", path, "--sheet")
+    assert run("--video", path, "--smooth") == 0
+    assert results(run.out)["video"]["smooth"] is True
+    for words, told in (
+        (["--video", path, "--sheet"], "--sheet: a video has none"),
+        (["--video", path, "--type", "white"], "--type: cutouts of a video have alpha"),
+        (["--video", path, "--crop"], "--crop: cutouts of a video have alpha"),
+        (["--video", path, "--no-despill"], "--despill: cutouts of a video have alpha"),
+        (["--images", path, "--smooth"], "--smooth: only the maps of a --video"),
+    ):
+        with pytest.raises(UserError, match=told):
+            run(*words)
     with pytest.raises(UserError, match="no such video file"):
         run("--video", tmp_path / "none.mp4")
 

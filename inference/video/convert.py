@@ -1,6 +1,7 @@
 """Overlay and cutout of a video, frame by frame: decoding, network, drawing and encoding overlap.
 
-reader thread  ->  prepare  ->  network, a batch at a time  ->  draw, side by side  ->  encode, in order
+reader thread  ->  prepare  ->  network, a batch at a time  ->  smooth, in order  ->  draw, side by side
+               ->  encode, in order
 """
 
 import threading
@@ -15,10 +16,12 @@ import numpy as np
 from inference.compositing import cut_out, overlay
 from inference.pipeline import Stages, in_background, run
 from inference.predictor import Predictor, Prepared
+from inference.refinement import Refinement
 from inference.saliency import Saliency, restore, to_8bit
 from inference.video.colour import Pixels
 from inference.video.errors import VideoError
 from inference.video.reader import Clip, Frame
+from inference.video.smoothing import Smoother, small_frame
 from inference.video.writer import Target, VideoWriter
 from utils.paths import refuse_overlaps
 
@@ -48,6 +51,8 @@ def make_video(
     batch: int = 4,
     workers: int = 2,
     settled: Callable[[], object] = lambda: None,
+    smooth: bool = False,
+    refinement: Refinement | None = None,
 ) -> VideoResult:
     """Writes the overlay or the cutout of a clip, or both. Ctrl-C ends the files and keeps what was done.
 
@@ -59,6 +64,8 @@ def make_video(
         batch: frames that the network takes at once.
         workers: threads that prepare, and as many that draw.
         settled: called once for each frame, for a progress bar.
+        smooth: whether to steady the maps, see `inference.video.smoothing`.
+        refinement: changes of the maps after the network.
 
     Raises:
         VideoError: a file cannot be written; what was there before is still there.
@@ -71,7 +78,7 @@ def make_video(
         if not clip.camera:
             refuse_overlaps([Path(clip.source)], [target.path for target in targets])
         writers = _open(clip, targets, stack)
-        encoder = _Encoder(predictor, kinds, writers)
+        encoder = _Encoder(predictor, kinds, writers, smooth, refinement or Refinement())
         frames = stack.enter_context(closing(in_background(clip.frames(), batch)))
         try:
             failures = run(enumerate(frames), encoder.stages(), batch, workers, predictor.engine.streams, settled)
@@ -100,17 +107,55 @@ def _open(clip: Clip, targets: Sequence[Target], stack: ExitStack) -> list[Video
 class _Loaded(NamedTuple):
     prepared: Prepared
     opaque: Pixels  # (H, W, 3), laid over white where the frame is transparent
+    small: Pixels | None  # (S, S) grey, if the maps are smoothed
     frame: Frame
 
 
-class _Encoder:
-    """The stages of a video: frames are drawn side by side and written in their order."""
+class _Turns:
+    """Lets threads through a passage in the order of their places, 0, 1, 2 and so on. A place may be skipped."""
 
-    def __init__(self, predictor: Predictor, kinds: Sequence[str], writers: Sequence[VideoWriter]) -> None:
-        self.predictor, self.kinds, self.writers = predictor, kinds, writers
+    def __init__(self) -> None:
+        self._next, self._done = 0, set[int]()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, place: int) -> Iterator[None]:
+        """Waits until all places before this one are done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._next == place)
+            try:
+                yield
+            finally:  # after an error too, else those behind would wait for ever
+                self._end(place)
+
+    def skip(self, place: int) -> None:
+        """Those behind this place do not wait for it."""
+        with self._changed:
+            self._end(place)
+
+    def _end(self, place: int) -> None:
+        self._done.add(place)
+        while self._next in self._done:
+            self._done.remove(self._next)
+            self._next += 1
+        self._changed.notify_all()
+
+
+class _Encoder:
+    """The stages of a video: frames are smoothed in their order, drawn side by side and written in their order."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        kinds: Sequence[str],
+        writers: Sequence[VideoWriter],
+        smooth: bool,
+        refinement: Refinement,
+    ) -> None:
+        self.predictor, self.kinds, self.writers, self.refinement = predictor, kinds, writers, refinement
         self.written = 0
-        self._next = 0
-        self._turns = threading.Condition()
+        self._smoother = Smoother(predictor.size) if smooth else None
+        self._smoothing, self._writing = _Turns(), _Turns()
         self._broken: Exception | None = None
 
     def stages(self) -> Stages[tuple[int, Frame], _Loaded, Saliency]:
@@ -118,9 +163,15 @@ class _Encoder:
         return Stages(self._prepare, self._network, self._write)
 
     def _prepare(self, item: tuple[int, Frame]) -> _Loaded:
-        frame = item[1]
-        opaque = frame.pixels if frame.alpha is None else _over_white(frame.pixels, frame.alpha)
-        return _Loaded(self.predictor.prepare(opaque), opaque, frame)
+        place, frame = item
+        try:
+            opaque = frame.pixels if frame.alpha is None else _over_white(frame.pixels, frame.alpha)
+            small = None if self._smoother is None else small_frame(opaque, self.predictor.size)
+            return _Loaded(self.predictor.prepare(opaque), opaque, small, frame)
+        except BaseException:
+            self._smoothing.skip(place)
+            self._writing.skip(place)
+            raise
 
     def _network(self, batch: Sequence[_Loaded]) -> Sequence[Saliency]:
         if self._broken is not None:
@@ -128,13 +179,20 @@ class _Encoder:
         return list(self.predictor.logits([loaded.prepared for loaded in batch]))
 
     def _write(self, item: tuple[int, Frame], loaded: _Loaded, logits: Saliency) -> None:
-        drawn: list[Pixels] = []
+        place, drawn = item[0], list[Pixels]()
         try:
-            saliency = to_8bit(restore(logits, (loaded.opaque.shape[0], loaded.opaque.shape[1])))
+            if self._smoother is not None and loaded.small is not None:
+                with self._smoothing.of(place):
+                    logits = self._smoother(loaded.small, logits)
+            saliency = self._map(loaded, logits)
             drawn = [_draw(kind, loaded, saliency) for kind in self.kinds]
         finally:
-            with self._turn(item[0]):  # after an error too, else the frames behind this one would wait for ever
+            with self._writing.of(place):
                 self._append(drawn, loaded.frame.seconds)
+
+    def _map(self, loaded: _Loaded, logits: Saliency) -> Pixels:
+        size = loaded.opaque.shape[0], loaded.opaque.shape[1]
+        return self.refinement.saliency(to_8bit(restore(self.refinement.logits(logits), size)))
 
     def _append(self, drawn: Sequence[Pixels], seconds: float) -> None:
         if not drawn:
@@ -146,17 +204,6 @@ class _Encoder:
             self._broken = error
             raise
         self.written += 1
-
-    @contextmanager
-    def _turn(self, place: int) -> Iterator[None]:
-        """Waits until all frames before this one are written."""
-        with self._turns:
-            self._turns.wait_for(lambda: self._next == place)
-            try:
-                yield
-            finally:
-                self._next += 1
-                self._turns.notify_all()
 
 
 def _draw(kind: str, loaded: _Loaded, saliency: Pixels) -> Pixels:

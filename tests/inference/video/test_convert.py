@@ -7,11 +7,13 @@ import pytest
 
 from inference.compositing import cut_out, overlay
 from inference.predictor import Predictor
-from inference.saliency import to_8bit
+from inference.refinement import Refinement
+from inference.saliency import restore, to_8bit
 from inference.video import writer as writers
 from inference.video.convert import make_video
 from inference.video.errors import VideoError
 from inference.video.reader import Clip
+from inference.video.smoothing import Smoother, small_frame
 from inference.video.writer import Target
 from tests.films import read_film, sound_of, write_film
 from utils.paths import PathError
@@ -53,6 +55,49 @@ def test_the_cutout_has_the_map_as_alpha(predictor, film, tmp_path):
         assert np.abs(pixels[..., 3] - expected[..., 3]).mean() < 2
         sure = expected[..., 3] > 200
         assert np.abs(pixels[..., :3] - expected[..., :3])[sure].mean() < 12
+
+
+def test_smoothed_maps_depend_neither_on_batches_nor_on_threads(predictor, film, tmp_path):
+    made = []
+    for batch, workers in ((1, 1), (7, 4)):
+        result = make_video(
+            predictor, Clip(str(film)), tmp_path / f"{batch}", ["cutout"], batch=batch, workers=workers, smooth=True
+        )
+        made.append([pixels[..., 3].astype(int) for _, pixels in read_film(result.files[0])[0]])
+    frames = [frame.pixels for frame in Clip(str(film)).frames()]
+    smoother = Smoother(predictor.size)
+    for i, frame in enumerate(frames):
+        logits = predictor.logits([predictor.prepare(frame)])[0]
+        expected = to_8bit(restore(smoother(small_frame(frame, predictor.size), logits), frame.shape[:2]))
+        for alphas in made:
+            assert np.abs(alphas[i] - expected).mean() < 2
+    assert len(frames) == FRAMES
+
+
+def test_maps_of_a_video_are_refined(predictor, film, tmp_path):
+    result = make_video(predictor, Clip(str(film)), tmp_path / "film", ["cutout"], refinement=Refinement(gain=100))
+    written, _ = read_film(result.files[0])
+    for i, frame in enumerate(Clip(str(film)).frames()):
+        expected = to_8bit(
+            restore(100 * predictor.logits([predictor.prepare(frame.pixels)])[0], frame.pixels.shape[:2])
+        )
+        assert np.abs(written[i][1][..., 3].astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_frame_that_cannot_be_prepared_ends_the_run_without_a_wait(film, tmp_path, tiny_weights, monkeypatch, smooth):
+    predictor = Predictor.from_pretrained(tiny_weights, "cpu", "fp32", engine="torch")
+    whole, calls = predictor.prepare, []
+
+    def prepare(pixels):
+        calls.append(1)
+        if len(calls) == 3:
+            raise MemoryError
+        return whole(pixels)
+
+    monkeypatch.setattr(predictor, "prepare", prepare)
+    with pytest.raises(VideoError, match="not enough memory"):
+        make_video(predictor, Clip(str(film)), tmp_path / "out", ["overlay"], workers=1, smooth=smooth)
 
 
 @pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
