@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     from evaluation.methods import evaluate, gather
     from evaluation.report.outputs import FILES, FOLDERS, remove_remains, write_all
-    from evaluation.report.strata import write_strata
+    from evaluation.report.strata import find_reports
     from evaluation.strata import check_strata
     from evaluation.tables.scores import aligned
 
@@ -56,8 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
     evaluated, comparisons = evaluate(datasets, options.workers, options.resize_maps, options.resamples)
     with claim(out):
         remove_remains(out)
-        write_all(evaluated, comparisons, out, options.images, options.rank_by)
-        write_strata(evaluated, options.strata, options.resamples, options.rank_by, out)
+        strata = find_reports(evaluated, options.strata, options.resamples)
+        write_all(evaluated, comparisons, out, options.images, options.rank_by, strata)
     print(aligned([each.table() for each in evaluated]))
     print(f"written: {out}/ (open {out / 'index.html'})")
     return 0

@@ -6,7 +6,7 @@ saliency mechanism", Image and Vision Computing 28, 2010), with OpenCV's own set
 
 The contributed modules come in a package that cannot be installed beside the one that the measures require
 (both are `cv2`), so this program runs in an environment of its own:
-    python -m venv classical && classical/bin/pip install opencv-contrib-python-headless pillow tqdm
+    python -m venv classical && classical/bin/pip install opencv-contrib-python-headless pillow tqdm PyYAML jsonargparse
     classical/bin/python benchmarks/classical.py --data NAME=DIR ... --out DIR
 Maps go to DIR/METHOD/NAME/, as `evaluate.py --maps METHOD=DIR/METHOD` reads them.
 """
@@ -31,7 +31,10 @@ from settings.parser import named_folders
 from utils.errors import UserError, exit_on_user_error
 
 Pixels = NDArray[np.uint8]
-INSTALL = "pip install opencv-contrib-python-headless pillow tqdm, in an environment without opencv-python-headless"
+INSTALL = (
+    "pip install opencv-contrib-python-headless pillow tqdm PyYAML jsonargparse, in an environment without "
+    "opencv-python-headless"
+)
 
 
 def methods() -> dict[str, Callable[[Pixels], Pixels]]:

@@ -108,8 +108,8 @@ def _seen(image: Pixels, view: NDArray, size: tuple[int, int]) -> Pixels:
 def _moved(matrix: NDArray, size: tuple[int, int]) -> Places:
     """Where each pixel comes from by a matrix of homogeneous places; -1 where it was out of view."""
     places = _places(size) @ matrix[:2, :2].T + matrix[:2, 2]
-    seen = ((places >= 0) & (places <= np.array(size) - 1)).all(axis=2)
-    return np.where(seen[..., None], places, -1).astype(np.float32)
+    seen = np.logical_and(places >= 0, places <= np.array(size) - 1).all(axis=2, keepdims=True)
+    return np.where(seen, places, -1).astype(np.float32)
 
 
 def _object_moves(image: Pixels, mask: Pixels, length: int) -> StillClip:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -94,7 +95,8 @@ def in_place(logits: Logits) -> list[NDArray[np.float32]]:
     """The same average over time, but each pixel stays at its place."""
     out = [np.clip(logits[0], -SURE, SURE)]
     for one in logits[1:]:
-        out.append(KEPT * out[-1] + (1 - KEPT) * np.clip(one, -SURE, SURE))
+        mean = cv2.addWeighted(out[-1], KEPT, np.clip(one, -SURE, SURE), 1 - KEPT, 0)
+        out.append(np.asarray(mean, np.float32))
     return out
 
 

@@ -58,6 +58,11 @@ def rendered(figure: Figure, kind: Literal["pdf", "svg", "png"], transparent: bo
     return target.getvalue()
 
 
+def typeset(label: str) -> str:
+    """A label with its Greek letters."""
+    return label.replace("beta^2", "β²").replace("alpha", "α")  # noqa: RUF001
+
+
 def inline_svg(figure: Figure, name: str, label: str) -> str:
     """The figure as an `<svg>` element of a page: its ink is the page's, its lines are marked `method-0`, ...
 

@@ -10,6 +10,7 @@ from evaluation.report.figures import rendered
 from evaluation.report.page import write_page
 from evaluation.report.selection import select
 from evaluation.report.sheets import draw_sheet
+from evaluation.report.strata import StrataReport, write_strata
 from evaluation.score_files import write_csv, write_json
 from evaluation.tables.latex import latex
 from evaluation.tables.scores import comma_separated, markdown
@@ -29,7 +30,12 @@ def remove_remains(out: Path) -> None:
 
 
 def write_all(
-    evaluated: Sequence[Evaluated], comparisons: Sequence[Comparison], out: Path, images: int, rank_by: str
+    evaluated: Sequence[Evaluated],
+    comparisons: Sequence[Comparison],
+    out: Path,
+    images: int,
+    rank_by: str,
+    strata: Sequence[StrataReport] = (),
 ) -> None:
     """Writes scores, tables, figures and the page.
 
@@ -37,11 +43,13 @@ def write_all(
         out: the folder.
         images: of each kind and dataset, in sheets and on the page.
         rank_by: measure that ranks them.
+        strata: of the datasets, see `evaluation.report.strata.find_reports`.
     """
     write_scores(evaluated, out)
     write_tables(evaluated, comparisons, out)
     write_figures(evaluated, images, rank_by, out)
-    write_page(evaluated, comparisons, images, out / "index.html", rank_by=rank_by)
+    write_strata(strata, evaluated, rank_by, out)
+    write_page(evaluated, comparisons, images, out / "index.html", rank_by=rank_by, strata=strata)
 
 
 def write_scores(evaluated: Sequence[Evaluated], out: Path) -> None:

@@ -23,10 +23,11 @@ from evaluation.measures import label, lower_is_better
 from evaluation.methods import Evaluated
 from evaluation.metrics import BOUNDARY_NOTE
 from evaluation.report.curves import draw_curves
-from evaluation.report.figures import inline_svg
+from evaluation.report.figures import inline_svg, typeset
 from evaluation.report.html import render
 from evaluation.report.selection import KINDS, RANKED_BY, select
 from evaluation.report.sheets import tiles
+from evaluation.report.strata import StrataReport, draw_strata
 from evaluation.table1 import benchmark_of
 from evaluation.tables.scores import short, source_note
 from utils.files import replace_text
@@ -53,6 +54,7 @@ def write_page(
     *,
     rank_by: str = RANKED_BY,
     budget: int = BUDGET,
+    strata: Sequence[StrataReport] = (),
 ) -> None:
     """Writes the page.
 
@@ -60,12 +62,13 @@ def write_page(
         images: of each kind and dataset, if the budget allows.
         rank_by: measure that ranks them.
         budget: characters that the images may take.
+        strata: their figures are shown with their datasets.
     """
     chosen = choose(evaluated, images, rank_by)
     shown = list(_within(budget, _encoded(evaluated, chosen)))
     keys = evaluated[0].table().keys
     values = {
-        "sections": [_section(place, each) for place, each in enumerate(evaluated)],
+        "sections": [_section(place, each, strata) for place, each in enumerate(evaluated)],
         "comparisons": comparisons,
         "correction": CORRECTION,
         "keys": keys,
@@ -110,17 +113,22 @@ def choose(evaluated: Sequence[Evaluated], count: int, rank_by: str = RANKED_BY)
     return [Choice(number, place, tuple(kinds[number, place])) for number, place in dict.fromkeys(in_turn)]
 
 
-def typeset(label: str) -> str:
-    """A label with its Greek letters."""
-    return label.replace("beta^2", "β²").replace("alpha", "α")  # noqa: RUF001
-
-
-def _section(number: int, each: Evaluated) -> dict[str, Any]:
+def _section(number: int, each: Evaluated, strata: Sequence[StrataReport]) -> dict[str, Any]:
     """What the template needs of one dataset."""
     table = each.table()
     figure = draw_curves("", {method: scores.curves for method, scores in each.scores.items()})
     label = "Precision-recall curves, and F and E over the threshold, of every method"
-    return {"table": table, "curves": inline_svg(figure, f"curves-{number}", label)}
+    figures = [
+        {
+            "kind": report.kind,
+            "svg": inline_svg(
+                draw_strata(report, ""), f"strata-{number}-{report.kind}", f"Scores of every method by {report.kind}"
+            ),
+        }
+        for report in strata
+        if report.dataset == each.data_set.name
+    ]
+    return {"table": table, "curves": inline_svg(figure, f"curves-{number}", label), "strata": figures}
 
 
 def _encoded(evaluated: Sequence[Evaluated], chosen: Sequence[Choice]) -> Iterator[tuple[Choice, dict[str, Any]]]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from evaluation.measures import label, lower_is_better
 from evaluation.methods import Evaluated
-from evaluation.report.figures import rendered, style, styled
+from evaluation.report.figures import rendered, style, styled, typeset
 from evaluation.report.selection import image_scores
 from evaluation.strata import Stratum, StratumScores, find_strata, score_strata
 from evaluation.tables.scores import short
@@ -31,21 +31,30 @@ class StrataReport:
     scores: Sequence[StratumScores]
 
 
-def write_strata(evaluated: Sequence[Evaluated], kinds: Sequence[str], resamples: int, rank_by: str, out: Path) -> None:
-    """Writes `strata.md`, and for every dataset and kind `strata/NAME-KIND.csv`, `-worst.csv`, `.pdf` and `.svg`."""
-    parts = []
+def find_reports(evaluated: Sequence[Evaluated], kinds: Sequence[str], resamples: int) -> list[StrataReport]:
+    """A report for every dataset and kind, in this order."""
+    reports = []
     for each in evaluated:
         for kind in kinds:
             strata = find_strata(kind, each.data_set.targets)
-            report = StrataReport(each.data_set.name, kind, strata, score_strata(strata, dict(each.scores), resamples))
-            worst = worst_images(each, strata, rank_by)
-            stem = out / "strata" / f"{report.dataset}-{kind}"
-            replace_text(stem.with_name(f"{stem.name}.csv"), scores_csv(report))
-            replace_text(stem.with_name(f"{stem.name}-worst.csv"), comma_separated(worst.heads, worst.rows))
-            figure = draw_strata(report)
-            for suffix in ("pdf", "svg"):
-                replace_bytes(stem.with_name(f"{stem.name}.{suffix}"), rendered(figure, suffix, transparent=True))
-            parts += [strata_markdown(report), f"Worst images by {label(rank_by)}:", "", markdown(worst), ""]
+            scores = score_strata(strata, dict(each.scores), resamples)
+            reports.append(StrataReport(each.data_set.name, kind, strata, scores))
+    return reports
+
+
+def write_strata(reports: Sequence[StrataReport], evaluated: Sequence[Evaluated], rank_by: str, out: Path) -> None:
+    """Writes `strata.md`, and for every report `strata/NAME-KIND.csv`, `-worst.csv`, `.pdf` and `.svg`."""
+    parts = []
+    by_name = {each.data_set.name: each for each in evaluated}
+    for report in reports:
+        worst = worst_images(by_name[report.dataset], report.strata, rank_by)
+        stem = out / "strata" / f"{report.dataset}-{report.kind}"
+        replace_text(stem.with_name(f"{stem.name}.csv"), scores_csv(report))
+        replace_text(stem.with_name(f"{stem.name}-worst.csv"), comma_separated(worst.heads, worst.rows))
+        figure = draw_strata(report)
+        for suffix in ("pdf", "svg"):
+            replace_bytes(stem.with_name(f"{stem.name}.{suffix}"), rendered(figure, suffix, transparent=True))
+        parts += [strata_markdown(report), f"Worst images by {label(rank_by)}:", "", markdown(worst), ""]
     if parts:
         replace_text(out / "strata.md", "\n".join(parts))
 
@@ -89,12 +98,16 @@ def worst_images(evaluated: Evaluated, strata: Sequence[Stratum], key: str, coun
     return Table(["stratum", "image", *evaluated.scores], rows, 2)
 
 
-def draw_strata(report: StrataReport) -> Figure:
-    """A panel for each of `DRAWN`: the methods' scores by stratum, with their 95 % intervals."""
+def draw_strata(report: StrataReport, title: str | None = None) -> Figure:
+    """A panel for each of `DRAWN`: the methods' scores by stratum, with their 95 % intervals.
+
+    Args:
+        title: above the panels; by default dataset and kind.
+    """
     methods = list(dict.fromkeys(one.method for one in report.scores))
     labels = [f"{stratum.label}\nn = {len(stratum.places)}" for stratum in report.strata]
     with styled():
-        figure = Figure(figsize=(3.2 * len(DRAWN), 3.0), layout="constrained")
+        figure = Figure(figsize=(3.4 * len(DRAWN), 3.0), layout="constrained")
         panels: Sequence[Axes] = figure.subplots(1, len(DRAWN))
         for panel, key in zip(panels, DRAWN, strict=True):
             for index, method in enumerate(methods):
@@ -104,10 +117,10 @@ def draw_strata(report: StrataReport) -> Figure:
                 places = np.arange(len(mine)) + 0.6 * ((index + 0.5) / len(methods) - 0.5)
                 spread = np.abs(ends.T - values)
                 panel.errorbar(places, values, spread, marker="o", ms=3, capsize=2, lw=1, label=method, **style(index))
-            panel.set_xticks(range(len(labels)), labels, rotation=25, fontsize=6.5)
-            panel.set_title(label(key), parse_math=False)
+            panel.set_xticks(range(len(labels)), labels, fontsize=7)
+            panel.set_title(typeset(label(key)), parse_math=False)
             panel.grid(axis="y")
-        figure.suptitle(f"{report.dataset} by {report.kind}", parse_math=False)
+        figure.suptitle(f"{report.dataset} by {report.kind}" if title is None else title, parse_math=False)
         legend = figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         for text in legend.get_texts():
             text.set_parse_math(False)

@@ -1,6 +1,7 @@
 """Strata: groups worked out by hand, and scores of a group equal to those of its maps alone."""
 
 import csv
+import re
 
 import cv2
 import numpy as np
@@ -120,6 +121,14 @@ def test_through_the_command_line_with_masks_alone(bench, tmp_path, capsys):
         means = [(float(row["good"]) + float(row["poor"])) / 2 for row in worst if row["stratum"] == stratum]
         assert means == sorted(means)
     assert "### A by area" in (tmp_path / "strata.md").read_text()
+    page = (tmp_path / "index.html").read_text()
+    assert [page.count(f'aria-label="Scores of every method by {kind}"') for kind in ("area", "border", "count")] == [
+        1,
+        1,
+        0,
+    ]
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)), "the figures of a page share no id"
     assert all(
         (tmp_path / f"strata/A-{kind}.{suffix}").stat().st_size > 1000
         for kind in ("area", "border")
