@@ -271,13 +271,15 @@ def as_pixels(image: ImageLike) -> Pixels:
     """An image of any type to (H, W, 3) uint8 RGB.
 
     Raises:
-        PredictorError: an array of another shape or type.
+        PredictorError: an array of another shape or type, or no image at all.
         ImageReadError: a file or Pillow image that cannot be read.
     """
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
         return from_pillow(image)
+    if not isinstance(image, np.ndarray):
+        raise PredictorError(f"a {type(image).__name__} is no image; give a path, a Pillow image or an array.")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise PredictorError(
             f"an array {image.shape} {image.dtype} is no image; give (height, width, 3) uint8 in RGB order."

@@ -21,9 +21,11 @@ def choose_device(name: DeviceName = "auto") -> torch.device:
     """The device of that name; `auto` takes CUDA, then MPS, then the CPU.
 
     Raises:
-        DeviceError: if it is named and not available.
+        DeviceError: if it is named and not available, or no such name exists.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name not in ("auto", *available):
+        raise DeviceError(f"--device {name}: no such device. Use auto, {', '.join(available)}.")
     if name == "auto":
         return torch.device(next(candidate for candidate, there in available.items() if there))
     if not available[name]:

@@ -145,6 +145,12 @@ def test_other_arrays_are_refused(predictor, array):
         predictor(array)
 
 
+@pytest.mark.parametrize("thing", [None, 3, [[0, 1]], b"bytes"])
+def test_what_is_no_image_is_refused(predictor, thing):
+    with pytest.raises(PredictorError, match=f"a {type(thing).__name__} is no image; give a path"):
+        predictor(thing)
+
+
 def test_errors_name_the_cause(tiny_weights, predictor, tmp_path):
     with pytest.raises(PredictorError, match="size 31: the network needs at least 32"):
         Predictor.from_pretrained(tiny_weights, "cpu", size=31)
@@ -211,6 +217,8 @@ def test_to_makes_a_predictor_on_another_device(predictor, image):
     moved = predictor.to("cpu")
     assert moved is not predictor and moved.device.type == "cpu"
     np.testing.assert_array_equal(moved(image), predictor(image))
+    with pytest.raises(DeviceError, match="--device tpu: no such device"):
+        predictor.to("tpu")
     with pytest.raises(PredictorError, match=r"to\(\): this predictor was made from an engine"):
         Predictor(predictor.engine).to("cpu")
 
