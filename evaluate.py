@@ -12,7 +12,7 @@ prefix or suffix (`0001_HS.png`). Into `--out` go
     curves/NAME.pdf, .svg        precision-recall, F and E
     sheets/NAME-KIND.pdf         best, median and worst images, largest disagreements
     strata.md, strata/           with --strata: scores by group of images with intervals, the worst images of each
-Every mask must have one map of its own size and every map a mask; otherwise nothing is written, all problems are
+Every mask must have one map of its own size and every map a mask. Otherwise nothing is written, all problems are
 listed, and the exit code is 2.
 """
 

@@ -6,7 +6,7 @@
 
 The packages of this project have common names, such as `utils` and `data`. They are imported beside modules of the
 caller that have the same names, and the caller's are put back. torch.hub lists every public callable here as an entry
-point; hence the underscores.
+point, hence the underscores.
 """
 
 import importlib

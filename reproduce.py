@@ -7,8 +7,8 @@
 
 DIR holds DUTS-TR and the five benchmarks DUTS-TE, ECSSD, PASCAL-S, DUT-OMRON and HKU-IS, each in its own folder. Into
 `--out` go report.md, curves_NAME.png and cells_NAME.png of every network, scores/ (see evaluate.py) and runs/, a folder
-for every step. The same command resumes after a stop: a step is recognised by its settings and by the content of its
-inputs, a finished one is not done again, and a training or a search resumes at its last checkpoint.
+for every step. The same command resumes after a stop. A step is recognised by its settings and by the content of its
+inputs. A finished one is not done again, and a training or a search resumes at its last checkpoint.
 """
 
 from __future__ import annotations

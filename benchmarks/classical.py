@@ -1,11 +1,12 @@
 """Maps of the classical methods that OpenCV's contributed modules ship, as peers for `evaluate.py`.
 
-Spectral residual (Hou, Zhang: "Saliency Detection: A Spectral Residual Approach", CVPR 2007) and fine-grained
-saliency (Montabone, Soto: "Human detection using a mobile platform and novel features derived from a visual
-saliency mechanism", Image and Vision Computing 28, 2010), with OpenCV's own settings.
+Two methods, with OpenCV's own settings:
+- spectral residual: Hou, Zhang, "Saliency Detection: A Spectral Residual Approach", CVPR 2007;
+- fine-grained saliency: Montabone, Soto, "Human detection using a mobile platform and novel features derived from a
+  visual saliency mechanism", Image and Vision Computing 28, 2010.
 
-The contributed modules come in a package that cannot be installed beside the one that the measures require
-(both are `cv2`), so this program runs in an environment of its own:
+The contributed modules come in a package that cannot be installed beside the one that the measures require: both are
+`cv2`. So this program runs in an environment of its own:
     python -m venv classical && classical/bin/pip install opencv-contrib-python-headless pillow tqdm PyYAML jsonargparse
     classical/bin/python benchmarks/classical.py --data NAME=DIR ... --out DIR
 Maps go to DIR/METHOD/NAME/, as `evaluate.py --maps METHOD=DIR/METHOD` reads them.

@@ -71,8 +71,9 @@ def write_report(parts: Mapping[str, Any], target: Path) -> None:
     lines = [
         "# Speed of every engine",
         "",
-        "Milliseconds an image, medians of alternated rounds; `x` is the speed of the whole pipeline in batches of 8 "
-        "against the plain network (PyTorch eager, float32, contiguous, three heads, unfolded) in the same pipeline. "
+        "Milliseconds an image, medians of alternated rounds. `x` is the speed of the whole pipeline in batches of 8 "
+        "against the plain network in the same pipeline. Plain: PyTorch eager, float32, contiguous, three heads, "
+        "unfolded. "
         "`of limit`: the least time that this processor needs for the operations of the folded network in that "
         "precision (`benchmarks/limits.py`, same run), over the time of pipeline 8. Spread: (slowest - fastest) / "
         "median of the rounds of pipeline 8. Memory: peak of two batches, in its own process.",

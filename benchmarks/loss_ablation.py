@@ -3,10 +3,10 @@
     python benchmarks/loss_ablation.py --train DUTS-TR --data ECSSD-250=DIR DUTS-TE-500=DIR PASCAL-S-100=DIR \\
         --encoder-weights FILE
 
-Every run is `train.py` on the same 1,000 images of the training set, 160 pixels, 5 epochs, no validation split, so that
-the last weights are scored and none are chosen. Seeds change initial weights, order and augmentation. `test.py` scores
-each run on the parts named by --data and on 500 other images of the training set, `choice`: where a variant is chosen,
-it is chosen there, not on the benchmarks.
+Every run is `train.py` on the same 1,000 images of the training set, 160 pixels, 5 epochs. There is no validation
+split, so the last weights are scored and none are chosen. Seeds change initial weights, order and augmentation.
+`test.py` scores each run on the parts named by --data and on 500 other images of the training set, `choice`. Where a
+variant is chosen, it is chosen there, not on the benchmarks.
 
 It can be stopped at any time; the same command resumes. A run is recognised by the content of its settings, weights
 and data (training/run_group.py). Writes loss_ablation.md and loss_ablation.png to runs/benchmarks/, or beside this file

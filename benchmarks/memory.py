@@ -15,9 +15,9 @@ from training.throughput import peak_memory
 def peak_of(call: Callable[[], object]) -> float:
     """Peak resident memory of this process in MiB while `call` runs.
 
-    Memory that was freed before is handed back to the system, and Linux counts the peak anew: building VGG-16 with
-    torchvision allocates 494 MB for a classifier that is dropped at once. On other systems the peak counts from the
-    start of the process.
+    Memory that was freed before is handed back to the system, and Linux counts the peak anew. It matters: building
+    VGG-16 with torchvision allocates 494 MB for a classifier that is dropped at once. On other systems the peak counts
+    from the start of the process.
     """
     gc.collect()
     if platform.libc_ver()[0] == "glibc":

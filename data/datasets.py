@@ -1,7 +1,7 @@
 """Pairs of files to batches.
 
 No random state lives in a worker. The augmentation of a sample depends only on the seed, the epoch and the sample's
-index; the content of a batch depends only on the seed, the epoch and the batch's number. A resumed run therefore gets
+index. The content of a batch depends only on the seed, the epoch and the batch's number. A resumed run therefore gets
 the same samples as an uninterrupted one, with any number of workers.
 """
 
@@ -99,7 +99,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
     """The batches of an epoch, starting at any position.
 
     Each epoch has its own order. A batch of all ranks together is a run of that order, distributed to the
-    ranks in turn; its size is drawn per batch and is the same on every rank.
+    ranks in turn. Its size is drawn per batch and is the same on every rank.
 
     Args:
         length: number of samples.

@@ -1,6 +1,6 @@
 """Random silhouettes for generated scenes: from plain ellipses to figures with legs, tails and holes.
 
-A silhouette is a list of strokes in a plane where it fills about [-1, 1]; it is drawn last, once it is
+A silhouette is a list of strokes in a plane where it fills about [-1, 1]. It is drawn last, once it is
 known where it goes, so that its edge is as sharp at every size.
 """
 

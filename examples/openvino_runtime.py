@@ -8,19 +8,8 @@ import sys
 
 import numpy as np
 import openvino
-from PIL import Image, ImageOps
-
-
-def read(path: str) -> np.ndarray:
-    """An image as test.py reads it, (H, W, 3): upright, 16 bits scaled to 8, transparency over white."""
-    image = ImageOps.exif_transpose(Image.open(path))
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
-
+from PIL import Image
+from reading import read
 
 if __name__ == "__main__":
     model, path, out = sys.argv[1:]  # a .xml or .onnx file, an image, the PNG of its map: 255 is salient

@@ -37,8 +37,8 @@ def difference(group: Trainings, other: Trainings, noise: float) -> Difference:
     """Mean of a group less that of another, over the training seeds that both have.
 
     A genotype counts once, by the mean of its trainings. The error is Welch's over genotypes. A group of one genotype
-    has no spread of its own: its error is the noise of its trainings, so it is the error of this genotype's score,
-    not of the score of another genotype of its kind.
+    has no spread of its own. Its error is the noise of its trainings: that of this genotype's score, not that of the
+    score of another genotype of its kind.
 
     Args:
         group, other: scores of the trainings, at least one genotype each.

@@ -1,10 +1,10 @@
 """Architect: the step of the architecture parameters, first or second order.
 
 Source: DARTS (arXiv 1806.09055), section 2.3 and its public code. First order takes the gradient of the validation loss
-at the present weights; second order at the weights after one virtual step of their own optimizer, momentum and weight
-decay included, and corrects it by a Hessian-vector product from finite differences.
+at the present weights. Second order takes it at the weights after one virtual step of their own optimizer, momentum and
+weight decay included, and corrects it by a Hessian-vector product from finite differences.
 Differs from the public code: in the first order nothing but the alphas gets a gradient, so neither the encoder nor any
-kernel takes part in the backward pass; in the second no copy of the network is made; the virtual step includes
+kernel takes part in the backward pass. In the second no copy of the network is made. The virtual step includes
 Nesterov's momentum, rates that differ between groups and clipping, as our optimizer's step does.
 """
 

@@ -1,7 +1,7 @@
 """Layers whose backward pass is fast on CPUs; same mathematics, same state-dict keys as the layers they replace.
 
-In PyTorch's CPU build three gradients take half of a training step of a mobile encoder (benchmarks/training.py
-measures it): that of a strided depthwise convolution for its input, that of a 5x5 one for its weight, and that of
+In PyTorch's CPU build three gradients take half of a training step of a mobile encoder, as benchmarks/training.py
+measures. They are that of a strided depthwise convolution for its input, that of a 5x5 one for its weight, and that of
 ReLU6. All three are computed here by faster operations. Nothing changes on other devices or in inference.
 """
 

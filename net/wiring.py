@@ -1,7 +1,7 @@
 """The wiring of the three cells as data: which node reads what, and the 31 edges in order.
 
 Source: paper Figure 7. It draws a cell as a row of nodes. Each node starts from one level of the encoder, brought to it
-by an outer edge; inner edges lead from earlier values to it; the sum of all nodes is the cell's output.
+by an outer edge. Inner edges lead from earlier values to it. The sum of all nodes is the cell's output.
 Differs from Figure 7 with `topology="released"`, the default: the second inner edge of a node starts at the node's own
 level, as in the authors' released forward pass. `topology="figure"` starts it at the cell's root, as drawn.
 

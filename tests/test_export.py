@@ -76,11 +76,13 @@ def test_a_file_tells_how_near_it_is(make, engine, tiny_weights):
 def test_the_examples_need_the_runtime_alone(make, engine, predictor, root, tmp_path):
     """PyTorch and this project's packages are kept from them."""
     script = root / "examples" / {"openvino": "openvino_runtime.py", "onnxruntime": "onnx_runtime.py"}[engine]
-    assert len(script.read_text().split('"""', 2)[2].strip().splitlines()) <= 24
+    lines = [line for path in (script, script.with_name("reading.py")) for line in path.read_text().splitlines()]
+    assert len([line for line in lines if line]) <= 35, "few enough to copy"
     photo = root / "data/samples/coffee.jpg"
     kept_out = "import sys; sys.modules.update(torch=None, data=None, net=None, utils=None); "
     code = f"{kept_out}import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", code, script, make(engine), photo, tmp_path / "map.png"]
+    command = [sys.executable, "-c", f"import sys; sys.path[0] = {str(script.parent)!r}; {code}"]
+    command += [script, make(engine), photo, tmp_path / "map.png"]
     subprocess.run(list(map(str, command)), check=True, cwd=tmp_path)
     written = np.asarray(Image.open(tmp_path / "map.png")).astype(float)
     expected = 255 * predictor(photo)

@@ -2,8 +2,8 @@
 
     two_searches.py OUT [settings of search.py]
 
-Writes OUT/result.pt. BatchNorm sees the images of one process only, so one process alone computes the loss of each of
-two shares by itself and takes the mean: what two processes compute must be equal to that.
+Writes OUT/result.pt. BatchNorm sees the images of one process only. One process alone therefore computes the loss of
+each of two shares by itself and takes the mean. What two processes compute must be equal to that.
 """
 
 import sys

@@ -135,8 +135,8 @@ class Wanted:
     def candidates(self) -> list[Candidate]:
         """Engines and precisions that `auto` tries: all that are installed and available on this processor.
 
-        int8 is tried with images of the user, or where it is asked for: calibrated on the sample images, the maps of
-        `lite` differ by 0.0055 on average, more than `TOLERANCE`, and calibration takes longer than all other trials.
+        int8 is tried with images of the user, or where it is asked for. Calibrated on the sample images, the maps of
+        `lite` differ by 0.0055 on average, more than `TOLERANCE`. Calibration also takes longer than all other trials.
         """
         tried: list[Candidate] = [("torch", "fp32"), ("torch", "bf16")] if _computes_bf16() else [("torch", "fp32")]
         images = self.samples() if self.precision == "int8" else self.calibration

@@ -35,13 +35,9 @@ class OnnxEngine:
     batch = 1
 
     def __init__(
-        self,
-        loaded: LoadedNetwork,
-        size: int,
-        precision: EnginePrecision,
-        streams: int = 1,
+        self, loaded: LoadedNetwork, size: int, precision: EnginePrecision, streams: int = 1,
         calibration: Sequence[Tensor] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         require("onnxruntime", OPTION)
         if precision in ("bf16", "fp16"):
             raise EngineError(

@@ -38,13 +38,9 @@ class OpenVinoEngine:
     batch = 1
 
     def __init__(
-        self,
-        loaded: LoadedNetwork,
-        size: int,
-        precision: EnginePrecision,
-        streams: int = 1,
+        self, loaded: LoadedNetwork, size: int, precision: EnginePrecision, streams: int = 1,
         calibration: Sequence[Tensor] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.precision = choose(precision)
         self.size, self.streams, self.reason = size, streams, "named by the user"
         path = conversion.model_file(FORMAT, loaded, size, calibration if self.precision == "int8" else None)

@@ -4,8 +4,8 @@ PyTorch's eager convolution reorders its weights at every call and runs the laye
 Here weights are reordered once, and the addition and the ReLU after a convolution are fused into it. The operators are
 those that torch.compile uses on CPUs; unlike torch.compile, this needs no compiler and no time.
 
-These operators are private to PyTorch. `available` checks that the installed version has them and that they compute a
-convolution; where they do not, the network runs in PyTorch's public operators, slower and with the same maps.
+These operators are private to PyTorch. `unavailable` checks that the installed version has them and that they compute a
+convolution. Where they do not, the network runs in PyTorch's public operators, slower and with the same maps.
 """
 
 import copy

@@ -1,6 +1,6 @@
 """A space with a planted operation, and scenes that only it can see.
 
-Only `conv_3x3` sees where something is: the other candidates hand on the mean of each channel over the whole image, or
+Only `conv_3x3` sees where something is. The other candidates hand on the mean of each channel over the whole image, or
 over each row, so no cell made of them can draw a mask. The scenes are bright squares at random places. The last cell
 draws the map, so the four edges that lead the levels to it decide.
 """
