@@ -14,7 +14,7 @@ web: .venv/web-ready web/node_modules
 	$(BIN)/python web/build.py
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/test-ready
 	$(BIN)/ruff check .

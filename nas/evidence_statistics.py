@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, norm, t
+from scipy.special import ndtri, stdtrit
 
 from nas.genotype_space import names_of
 from nas.linear_model import LinearModel, fit
@@ -67,7 +67,7 @@ def effect_at_equal_cost(group: Array, group_cost: Array, pool: Array, pool_cost
     freedom = count - reduced.shape[1] - 1
     rest = residual - value * own
     error = np.sqrt(rest @ rest / freedom / (own @ own)) if freedom > 0 else np.inf
-    reach = t.ppf((1 + LEVEL) / 2, freedom) * error if freedom > 0 else np.inf
+    reach = stdtrit(freedom, (1 + LEVEL) / 2) * error if freedom > 0 else np.inf
     rng = np.random.default_rng(seed)
     shuffled = np.stack([rng.permutation(residual) for _ in range(RESAMPLES)])  # (R, N)
     others = shuffled @ projector @ own / (own @ own)
@@ -99,6 +99,8 @@ def _tau(first: Array, second: Array, given: Array | None) -> float:
 
 
 def _kendall(first: Array, second: Array) -> float:
+    from scipy.stats import kendalltau  # takes a second to import, and a search rarely needs it
+
     return float(np.asarray(kendalltau(first, second))[0])
 
 
@@ -109,7 +111,7 @@ def detectable(noise: float, group: int, pool: int) -> float:
         noise: standard deviation between genotypes at equal cost.
         group, pool: numbers of genotypes.
     """
-    reach = float(norm.ppf(0.975) + norm.ppf(0.8))
+    reach = float(ndtri(0.975) + ndtri(0.8))
     return reach * noise * (1 / group + 1 / pool) ** 0.5
 
 

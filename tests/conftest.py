@@ -1,23 +1,22 @@
 """Fixtures that every test may use."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 from PIL import Image
 
-from inference.weights import save_weights
-from net.auto_msfnet import build_network
-from net.settings import NetworkConfig
+from tests.programs import run_of_group
 from tests.scored import write_bench
 
+# PyTorch is imported inside of fixtures: the process that leads those of `make test` reads this file too, and waits.
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(0)
 
@@ -26,10 +25,26 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_collectstart() -> None:
+    """Loads pysodmetrics as the programs do, without scikit-learn, before a test imports it by itself."""
+    importlib.import_module("evaluation.pysod")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process of `make test` begins one while the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of this test run for converted networks, so that no test reads what an earlier version wrote."""
-    folder = tmp_path_factory.mktemp("engines")
+    """A folder of this test run for converted networks, so that no test reads what an earlier version wrote.
+
+    The workers of pytest-xdist share it: none converts again what another has converted.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "engines"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTO_MSFNET_CACHE", str(folder))
         yield folder
@@ -44,6 +59,12 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a small untrained network with seeded weights, made for images of 64 pixels."""
+    import torch
+
+    from inference.weights import save_weights
+    from net.auto_msfnet import build_network
+    from net.settings import NetworkConfig
+
     torch.manual_seed(0)
     config = NetworkConfig("efficientnet_lite0", "resnet50", 16)
     network = build_network(config)
@@ -89,6 +110,12 @@ def run(script: ModuleType, tiny_weights: Path, tmp_path: Path) -> Callable[...,
 
     call.out = tmp_path / "out"
     return call
+
+
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a RunGroup are forked from a process that has imported PyTorch; one test of reproduce.py does without."""
+    monkeypatch.setattr("training.run_group.subprocess", SimpleNamespace(run=run_of_group))
 
 
 def make_image(path: Path, height: int = 40, width: int = 50, mode: str = "RGB") -> None:

@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import reproduce
-from tests.conftest import ROOT
+from tests.programs import ROOT, run_of_group
+
+pytestmark = pytest.mark.slow
 
 OF_THE_MOMENT = re.compile(r"^Code: .*?$|## Hardware and hours.*", re.DOTALL | re.MULTILINE)
 
@@ -23,10 +26,16 @@ def start(out, *more):
     )
 
 
+def complete(out):
+    return reproduce.main(["--smoke", "--backbones", "resnet50", "--device", "cpu", "--out", str(out)])
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     out = tmp_path_factory.mktemp("reproduce") / "a"
-    assert start(out).wait() == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.run_group.subprocess", SimpleNamespace(run=run_of_group))
+        assert complete(out) == 0
     return out
 
 
@@ -41,7 +50,7 @@ def test_the_report_is_complete(undisturbed):
         assert name in text
 
 
-def test_killed_and_started_again_it_writes_the_same_report(undisturbed):
+def test_killed_and_started_again_it_writes_the_same_report(undisturbed, forked_runs):
     """Killed in the training, as by a power cut: with all its processes."""
     out = undisturbed.parent / "b"
     process = start(out)
@@ -51,7 +60,7 @@ def test_killed_and_started_again_it_writes_the_same_report(undisturbed):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert list(out.glob("runs/train-*/last.pt")) and not (out / "report.md").exists()
-    assert start(out).wait() == 0
+    assert complete(out) == 0
     reports = [OF_THE_MOMENT.sub("", (folder / "report.md").read_text("utf-8")) for folder in (undisturbed, out)]
     assert reports[0] == reports[1]
 
@@ -61,7 +70,7 @@ def test_a_finished_report_needs_no_step_again(undisturbed):
         return {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/finished.json")}
 
     before = marks()
-    assert reproduce.main(["--smoke", "--backbones", "resnet50", "--device", "cpu", "--out", str(undisturbed)]) == 0
+    assert complete(undisturbed) == 0
     assert len(before) == 3 and marks() == before
 
 

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,17 +16,18 @@ from nas.settings import SearchConfig
 from net.genotype import load
 from search import main as search_main
 from settings.parser import parse
+from tests.programs import ENVIRONMENT, ROOT, Done, Program, Together, wait_for
 from training.processes import Processes
 from utils.checkpoint import load_checkpoint
 from utils.errors import exit_on_user_error
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "--config", "configs/search_smoke.yaml", "--device", "cpu", "--precision", "fp32", "--data.size", "48",
     "--space.operations", '["none", "skip_connect", "conv_3x3", "SpatialAttention"]', "--epochs", "2",
     "--architect.warmup", "0.5", "--batch", "2",
 ]  # fmt: skip
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +36,22 @@ def scenes(tmp_path_factory):
 
 
 def command(scenes, out, *more):
-    return [sys.executable, "search.py", *SMALL, "--data.root", str(scenes), "--out", str(out), *more]
-
-
-def run(arguments):
-    return subprocess.run(
-        arguments, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False
-    )
+    return ["search.py", *SMALL, "--data.root", str(scenes), "--out", str(out), *more]
 
 
 def search(scenes, out, *more):
-    return run(command(scenes, out, *more))
+    return Done(*command(scenes, out, *more))
 
 
 @pytest.fixture(scope="module")
 def finished(scenes, tmp_path_factory):
-    """One search that nothing disturbed."""
+    """One search that nothing disturbed, started as users start it."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    done = search(scenes, out, "--save-every", "1")
+    words = command(scenes, out, "--save-every", "1")
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -86,12 +83,12 @@ def test_the_page_is_self_contained(finished):
 
 
 def test_train_takes_the_genotype(scenes, finished, tmp_path):
-    done = run([
-        sys.executable, "train.py", "--data.root", str(scenes), "--network.genotype",
-        str(finished[0] / "genotype.json"), "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16",
-        "--encoder-weights", "none", "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1",
-        "--device", "cpu", "--precision", "fp32", "--out", str(tmp_path / "trained"),
-    ])  # fmt: skip
+    done = Done(
+        "train.py", "--data.root", scenes, "--network.genotype", finished[0] / "genotype.json", "--network.encoder",
+        "mobilenetv3_small_050", "--network.channels", "16", "--encoder-weights", "none", "--data.size", "48",
+        "--data.workers", "0", "--batch", "4", "--epochs", "1", "--device", "cpu", "--precision", "fp32", "--out",
+        tmp_path / "trained",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "trained" / "best.safetensors").is_file()
 
@@ -99,12 +96,8 @@ def test_train_takes_the_genotype(scenes, finished, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_search_resumes_to_the_same_state(scenes, finished, tmp_path, number):
     out = tmp_path / "stopped"
-    running = subprocess.Popen(
-        command(scenes, out, "--save-every", "1"), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 300
-    while step_of(out) < 5 and time.monotonic() < deadline:  # the alphas move from the fifth step on
-        time.sleep(0.02)
+    running = Program(*command(scenes, out, "--save-every", "1"))
+    wait_for(lambda: step_of(out) >= 5, running)  # the alphas move from the fifth step on
     running.send_signal(number)
     running.communicate(timeout=120)
     assert running.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
@@ -144,46 +137,46 @@ def test_two_processes_search_as_one(scenes, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     def two(out):
-        return [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "search.py", *SMALL,
-            "--data.root", str(scenes), "--out", str(out), "--save-every", "1", "--architect.warmup", "0",
-        ]  # fmt: skip
+        return command(scenes, out, "--save-every", "1", "--architect.warmup", "0")
 
-    done = run(two(whole))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 2:") == 1
+    done = Together(*two(whole))
+    text, _ = done.communicate()
+    assert done.returncode == 0, text
+    assert text.count("epoch 2:") == 1
     assert load(whole / "genotype.json").provenance["processes"] == 2
-    running = subprocess.Popen(two(killed), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-    deadline = time.monotonic() + 300
-    while step_of(killed) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait(timeout=60)
+    running = Together(*two(killed))
+    wait_for(lambda: step_of(killed) >= 2, running)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
     assert 2 <= step_of(killed) < 8
-    done = run(two(killed))
+    # The launcher that users have; the others start the processes as it does.
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, *two(killed)], cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0 and "resuming from" in done.stdout, done.stderr
     ours, theirs = load_checkpoint(killed / "last.pt"), load_checkpoint(whole / "last.pt")
     for part in ("network", "optimizer", "alpha_optimizer", "progress"):
         assert_same(ours[part], theirs[part])
 
 
-def gradients(scenes, out, *launcher):
+def gradients(scenes, out, start):
     """What `two_searches.py` finds with a batch of four over all processes."""
     out.mkdir()
-    done = run([
-        sys.executable, *launcher, str(ROOT / "tests" / "two_searches.py"), str(out), *SMALL, "--batch", "4",
-        "--data.workers", "0", "--data.root", str(scenes), "--out", str(out / "run"), "--optim.name", "sgd",
-        "--architect.outputs", "[1.0, 1.0, 1.0]", "--architect.radius", "0.1",
-    ])  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    running = start(
+        "tests/two_searches.py", out, *SMALL, "--batch", "4", "--data.workers", "0", "--data.root", scenes, "--out",
+        out / "run", "--optim.name", "sgd", "--architect.outputs", "[1.0, 1.0, 1.0]", "--architect.radius", "0.1",
+    )  # fmt: skip
+    written = running.communicate()
+    assert running.returncode == 0, written
     return torch.load(out / "result.pt", weights_only=True)
 
 
 def test_two_processes_compute_the_mean_of_their_shares(scenes, tmp_path):
     """Gradients of weights and alphas, in the first and the second order."""
-    one = gradients(scenes, tmp_path / "one")
-    two = gradients(scenes, tmp_path / "two", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    one = gradients(scenes, tmp_path / "one", Program)
+    two = gradients(scenes, tmp_path / "two", Together)
     for order, tolerance in (("first", 1e-3), ("second", 2e-2)):
         torch.testing.assert_close(two[f"{order} loss"], one[f"{order} loss"])
         scale = one[order].abs().max().item()
@@ -270,7 +263,7 @@ def test_a_collapse_is_told_and_may_end_the_search(scenes, tmp_path):
     ],
 )
 def test_bad_settings_are_one_line(scenes, tmp_path, monkeypatch, capsys, more, message):
-    arguments = command(scenes, tmp_path / "run", *more)[1:]
+    arguments = command(scenes, tmp_path / "run", *more)
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", arguments)
     try:
@@ -303,22 +296,22 @@ def test_an_operation_of_the_user_is_searched_trained_and_run(scenes, tmp_path):
     genotype = json.loads((out / "genotype.json").read_text())
     assert {name for cell in genotype["cells"] for name in [*cell["outer"], *cell["inner"]]} == {"conv_1x1"}
     arguments = [
-        sys.executable, "train.py", "--data.root", str(scenes), "--network.genotype", str(out / "genotype.json"),
+        "train.py", "--data.root", str(scenes), "--network.genotype", str(out / "genotype.json"),
         "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder-weights", "none",
         "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1", "--device", "cpu",
         "--precision", "fp32", "--out", str(tmp_path / "trained"),
     ]  # fmt: skip
-    done = run(arguments)
+    done = Done(*arguments)
     assert done.returncode == 2 and "Register it in a file given by --plugins" in done.stderr
-    done = run([*arguments, "--operations", mine])
+    done = Done(*arguments, "--operations", mine)
     assert done.returncode == 0, done.stderr
     weights = str(tmp_path / "trained" / "best.safetensors")
-    done = run([sys.executable, "test.py", "--weights", weights, "--engine", "torch", "--precision", "fp32", "--out",
-                str(tmp_path / "maps"), "--operations", str(plugin)])  # fmt: skip
+    done = Done("test.py", "--weights", weights, "--engine", "torch", "--precision", "fp32", "--out",
+                tmp_path / "maps", "--operations", plugin)  # fmt: skip
     assert done.returncode == 0 and list((tmp_path / "maps" / "maps").iterdir()), done.stderr
 
 
 def test_without_a_data_set_scenes_are_generated(tmp_path):
-    done = run([sys.executable, "search.py", *SMALL, "--data.scenes", "8", "--data.size", "32", "--out", str(tmp_path)])
+    done = Done("search.py", *SMALL, "--data.scenes", "8", "--data.size", "32", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "scenes" / "images").iterdir())) == 8

@@ -24,13 +24,15 @@ from data.synthetic import write_scenes
 from data.transforms import EvalTransform
 from inference.weights import load_network
 from net.genotype import load
+from tests.programs import ENVIRONMENT, ROOT, Done, Program, wait_for
 from utils.checkpoint import load_checkpoint
 from utils.device import choose_precision
 from utils.paths import claim
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
 SMALL = [
-    "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder-weights", "none",
+    "--network.encoder", "test_efficientnet", "--network.channels", "16", "--encoder-weights", "none",
     "--data.size", "64", "--data.workers", "1", "--batch", "4", "--epochs", "2", "--optim.name", "adamw",
     "--optim.lr", "0.002", "--optim.encoder-lr", "0.002", "--device", "cpu", "--precision", "fp32",
     "--log-every", "1",
@@ -46,21 +48,22 @@ def scenes(tmp_path_factory):
 
 
 def command(scenes, out, *more):
-    return [sys.executable, "train.py", "--data.root", str(scenes), "--out", str(out), *SMALL, *more]
+    return ["train.py", "--data.root", str(scenes), "--out", str(out), *SMALL, *more]
 
 
 def train(scenes, out, *more):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command(scenes, out, *more), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )  # fmt: skip
+    return Done(*command(scenes, out, *more))
 
 
 @pytest.fixture(scope="module")
 def finished(scenes, tmp_path_factory):
-    """One run that nothing disturbed."""
+    """One run that nothing disturbed, started as users start it."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    done = train(scenes, out, "--save-every", "1")
+    words = command(scenes, out, "--save-every", "1")
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -104,24 +107,10 @@ def test_a_run_can_be_watched(finished):
     assert (images[0].width, images[0].height) == (5 * 64, 64)
 
 
-def start(scenes, out, *more):
-    environment, pipe = {**os.environ, "OMP_NUM_THREADS": "1"}, subprocess.PIPE
-    return subprocess.Popen(
-        command(scenes, out, *more), cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True
-    )  # fmt: skip
-
-
-def wait_for(condition, running):
-    deadline = time.monotonic() + 300
-    while not condition() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition() or running.poll() is not None, "it took more than five minutes"
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_resumes_to_the_same_state(scenes, finished, tmp_path, number):
     out = tmp_path / "stopped"
-    running = start(scenes, out, "--save-every", "1")
+    running = Program(*command(scenes, out, "--save-every", "1"))
     wait_for((out / "last.pt").is_file, running)
     running.send_signal(number)
     text, _ = running.communicate(timeout=300)
@@ -139,10 +128,10 @@ def kill_and_compare(scenes, whole, out, *more):
     seed = time.time_ns()
     rng = random.Random(seed)
     for target in sorted(rng.sample(range(1, 10), 3)):
-        running = start(scenes, out, *more)
+        running = Program(*command(scenes, out, *more))
         wait_for(lambda target=target: step_of(out) >= target, running)
         time.sleep(rng.uniform(0, 0.05))  # in the middle of a step, of a save, or of a validation
-        running.kill()
+        running.send_signal(signal.SIGKILL)
         running.communicate(timeout=60)
         assert running.returncode == -signal.SIGKILL, f"seed {seed}: not killed at step {target}"
     assert train(scenes, out, *more).returncode == 0
@@ -193,7 +182,9 @@ def assert_same(ours, theirs, where=""):
 
 
 def test_it_learns(scenes, tmp_path):
-    done = train(scenes, tmp_path / "run", "--epochs", "25", "--data.augment.crop", "0", "--data.held-out", "0")
+    rates = ["--optim.lr", "0.005", "--optim.encoder-lr", "0.005", "--accumulate", "1"]
+    plain = ["--data.augment.crop", "0", "--data.augment.flip", "0", "--data.held-out", "0"]
+    done = train(scenes, tmp_path / "run", "--epochs", "10", *rates, *plain)
     assert done.returncode == 0, done.stderr
     network = load_network(tmp_path / "run" / "best.safetensors").network
     errors, chance = [], []

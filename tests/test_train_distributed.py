@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +11,12 @@ import torch
 from data.image_io import write_png
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
+from tests.programs import ENVIRONMENT, ROOT, Program, Together, wait_for
 from tests.test_train import SMALL, assert_same, step_of
 from utils.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SETTINGS = [*SMALL, "--data.held_out", "0.2", "--save-every", "1"]
 
@@ -30,26 +30,17 @@ def scenes(tmp_path_factory):
     return root
 
 
-def begin(launcher, script, *arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [*launcher, str(ROOT / script), *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-
-
 def end(running):
-    text, _ = running.communicate(timeout=600)
-    assert running.returncode == 0, text
+    text, errors = running.communicate()
+    assert running.returncode == 0, (text, errors)
     return text
 
 
-def one_step(scenes, out, launcher, parts):
+def one_step(scenes, out, start, parts):
     """What `two_processes.py` finds with a batch of four over all processes and parts."""
     out.mkdir()
     settings = [*SETTINGS, "--accumulate", parts, "--batch", 4, "--data.root", scenes, "--out", out / "run"]
-    end(begin(launcher, "tests/two_processes.py", out, *settings))
+    end(start("tests/two_processes.py", out, *settings))
     reports = {
         name: [path.read_text() for path in sorted(out.glob(f"{name}-*.txt"))] for name in ("validation", "loss")
     }
@@ -57,8 +48,8 @@ def one_step(scenes, out, launcher, parts):
 
 
 def test_parts_and_processes_compute_what_one_batch_does(scenes, tmp_path):
-    whole = one_step(scenes, tmp_path / "whole", [sys.executable], 1)
-    two = one_step(scenes, tmp_path / "two", TORCHRUN, 2)  # two processes with two parts each, of one image
+    whole = one_step(scenes, tmp_path / "whole", Program, 1)
+    two = one_step(scenes, tmp_path / "two", Together, 2)  # two processes with two parts each, of one image
     assert two["images"] == whole["images"] and len(set(whole["images"])) == 4
     torch.testing.assert_close(two["losses"], whole["losses"])
     for name, gradient in whole["gradients"].items():
@@ -77,42 +68,44 @@ def test_parts_and_processes_compute_what_one_batch_does(scenes, tmp_path):
 def test_two_processes_stop_are_killed_and_resume_to_the_same_state(scenes, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
 
-    def launch(out):
-        return begin(TORCHRUN, "train.py", *SETTINGS, "--data.root", scenes, "--out", out)
+    def command(out):
+        return ["train.py", *SETTINGS, "--data.root", str(scenes), "--out", str(out)]
 
-    text = end(launch(whole))
+    text = end(Together(*command(whole)))
     assert (
         "| 2 processes, BatchNorm over the images of each" in text
         and text.count("22 images to train on, 5 in the validation split") == 1
     ), "printed once"
 
-    running = launch(broken)
+    # The launcher that users have hands the signal on; the others start the processes as it does.
+    running = subprocess.Popen(
+        [*TORCHRUN, *command(broken)], cwd=ROOT, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     wait_for_step(broken, 1, running)
     running.send_signal(signal.SIGTERM)
     text, _ = running.communicate(timeout=300)
     assert "stopped by SIGTERM; the same command resumes at step" in text and running.returncode != 0
     assert 0 < load_checkpoint(broken / "last.pt")["progress"]["step"] < 10
 
-    running = launch(broken)
+    running = Together(*command(broken))
     wait_for_step(broken, 6, running)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.communicate(timeout=60)
-    assert "resuming from" in end(launch(broken))
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert "resuming from" in end(Together(*command(broken)))
     assert_same(load_checkpoint(broken / "last.pt"), load_checkpoint(whole / "last.pt"))
 
 
 def wait_for_step(out, step, running):
-    deadline = time.monotonic() + 300
-    while step_of(out) < step and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: step_of(out) >= step, running)
     assert running.poll() is None, "ended before it could be stopped"
 
 
 def test_another_number_of_processes_is_refused(scenes, tmp_path):
     out = tmp_path / "run"
     arguments = ["train.py", *SETTINGS, "--epochs", "1", "--data.root", scenes, "--out", out]
-    end(begin([sys.executable], *arguments))
-    running = begin(TORCHRUN, *arguments)
-    text, _ = running.communicate(timeout=300)
+    end(Program(*arguments))
+    running = Together(*arguments)
+    text, _ = running.communicate()
     assert running.returncode != 0
     assert text.count("processes: the run in --out was started with 1, now it is 2") == 1

@@ -29,6 +29,8 @@ from training.throughput import norm
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):

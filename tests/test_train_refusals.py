@@ -49,7 +49,7 @@ def scenes(tmp_path_factory):
 )
 def test_bad_settings_are_one_line(scenes, tmp_path, monkeypatch, capsys, more, message):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", command(scenes, tmp_path / "run", *more)[1:])
+    monkeypatch.setattr(sys, "argv", command(scenes, tmp_path / "run", *more))
     try:
         code = exit_on_user_error(train_main)
     except SystemExit as left:  # the command line's own errors
@@ -78,7 +78,7 @@ def largest_files(limit):
 def test_a_disk_that_fills_up_is_one_line(scenes, tmp_path, name, limit):
     out = tmp_path / "run"
     done = subprocess.run(
-        command(scenes, out, "--epochs", "1", "--data.workers", "0"), cwd=ROOT,
+        [sys.executable, *command(scenes, out, "--epochs", "1", "--data.workers", "0")], cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600, check=False,
         preexec_fn=largest_files(limit),
     )  # fmt: skip
@@ -97,8 +97,8 @@ def test_no_space_left(scenes, tmp_path):
     before, limit = checkpoints(out), (out / "last.pt").stat().st_size // 2
     assert settings["epochs"] == 1
     done = subprocess.run(
-        command(scenes, out), cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=600, check=False, preexec_fn=largest_files(limit),
+        [sys.executable, *command(scenes, out)], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=600, check=False, preexec_fn=largest_files(limit),
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert f"{out / 'last.pt'}: can't be written (" in done.stderr and "MiB are free there" in done.stderr

@@ -10,6 +10,8 @@ from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from utils.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def test_images_to_train_on_and_to_choose_on_are_fixed_and_disjoint(tmp_path):
     root = write_scenes(tmp_path / "data", count=12, size=48)
@@ -58,7 +60,7 @@ def ablation(tmp_path, monkeypatch, *more):
     return {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.rglob("finished.json")}
 
 
-def test_another_setting_trains_again_and_the_same_does_not(tmp_path, monkeypatch):
+def test_another_setting_trains_again_and_the_same_does_not(tmp_path, monkeypatch, forked_runs):
     """It once took a run for finished by a file named `trained`, whatever the settings were."""
     write_scenes(tmp_path / "data", 6, 40, seed=0)
     write_scenes(tmp_path / "scenes", 2, 40, seed=1)

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.hostile.conftest import contents, make_image
+from tests.programs import ENVIRONMENT, Done, Program, wait_for
 
 
 def kept(out):
@@ -86,20 +87,21 @@ def test_killed_at_random_moments(root, words, tmp_path):
         (tmp_path / "many").mkdir(exist_ok=True)
         Image.fromarray(pixels).resize((300, 200)).save(tmp_path / "many" / f"{i}.png")
     # One image a call: PyTorch may round the last bit in another way when a kill leaves a batch of another size.
-    command = [sys.executable, str(root / "test.py"), *words, "--images", str(tmp_path / "many"), "--overlay"]
-    command += ["--batch", "1"]
-    out, environment = tmp_path / "out", {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
+    command = ["test.py", *words, "--images", str(tmp_path / "many"), "--overlay", "--batch", "1"]
+    out = tmp_path / "out"
+    subprocess.run(
+        [sys.executable, root / command[0], *command[1:]], check=True, cwd=tmp_path,
+        env={**os.environ, **ENVIRONMENT}, capture_output=True,
+    )  # fmt: skip
     whole = contents(out)
     shutil.rmtree(out)
     for _ in range(10):
-        process = subprocess.Popen([*command, "--resume"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL)  # fmt: skip
+        running = Program(*command, "--resume", cwd=tmp_path)
         begun = len(list(out.glob("maps/*.png")))
-        while process.poll() is None and len(list(out.glob("maps/*.png"))) <= begun:
-            time.sleep(0.01)
+        wait_for(lambda begun=begun: len(list(out.glob("maps/*.png"))) > begun, running)
         time.sleep(float(rng.uniform(0, 0.3)))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run([*command, "--resume"], check=True, cwd=tmp_path, env=environment, capture_output=True)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+    done = Done(*command, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert contents(out) == whole

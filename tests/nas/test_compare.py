@@ -17,6 +17,8 @@ from settings.parser import parse
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SEARCH = """
 space: {encoder: mobilenetv3_small_050, channels: 16, operations: [none, skip_connect, conv_3x3, SpatialAttention]}
 data: {size: 64, workers: 0}
@@ -56,7 +58,7 @@ def finished(out):
     return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/*/finished.json")}
 
 
-def test_it_compares_and_does_nothing_twice(arguments):
+def test_it_compares_and_does_nothing_twice(arguments, forked_runs):
     given, out = arguments
     assert compare.main(given) == 0
     rows = json.loads((out / "compare.json").read_text())["results"]
@@ -127,7 +129,7 @@ def test_what_is_not_comparable_is_refused_before_anything_runs(arguments, capsy
     assert finished(out) == before
 
 
-def test_searches_vote_and_run_side_by_side(arguments):
+def test_searches_vote_and_run_side_by_side(arguments, forked_runs):
     given, out = arguments
     more = ["--search-seeds", "[0, 1]", "--consensus", '["searched"]', "--jobs", "2", "--train-seeds", "[]"]
     assert compare.main([*given, *more]) == 0

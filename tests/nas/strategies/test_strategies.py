@@ -31,6 +31,8 @@ from net.supernet import build_supernet
 from net.wiring import edges
 from tests.nas.strategies.planted import DECIDING, PLANTED, SPACE, write_squares
 
+pytestmark = pytest.mark.slow
+
 STRATEGIES = {
     "oneshot": OneShotStrategy, "predictor": PredictorStrategy, "proxy": ProxyStrategy, "random": RandomStrategy,
 }  # fmt: skip
