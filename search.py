@@ -20,6 +20,8 @@ from nas.settings import SearchConfig
 from settings.parser import parse
 from utils.errors import exit_on_user_error
 
+LOG_EVERY = 5  # steps
+
 if TYPE_CHECKING:  # imported where they are used, after the command line is parsed: `--help` needs no PyTorch
     from nas.search_state import Search
 
@@ -56,7 +58,9 @@ def main() -> int:
 def search_cells(search: Search) -> int:
     """Epoch after epoch, until the last one, a collapse that ends the search, or a request to stop."""
     from nas.search_report import write_result
+    from nas.search_step import read_steps
 
+    search.session.check = lambda: read_steps(search)
     while search.progress.epoch < search.config.epochs and not search.progress.stopped:
         if search_epoch(search):
             return 130
@@ -72,7 +76,7 @@ def search_epoch(search: Search) -> bool:
     """Searches from the present position to the end of the epoch; True if a process was asked to stop before."""
     from tqdm import tqdm
 
-    from nas.search_step import batches, bilevel_step, rests
+    from nas.search_step import batches, bilevel_step, read_steps, rests
     from net.settings import relaxation
     from training.optim import set_learning_rates
 
@@ -88,10 +92,12 @@ def search_epoch(search: Search) -> bool:
         factor = set_learning_rates(search.optimizer, config.optim, progress, steps, config.epochs)
         values = bilevel_step(search, training, validation)
         progress.batch, progress.step = progress.batch + 1, progress.step + 1
-        if progress.step % 5 == 0:
+        if progress.step % LOG_EVERY == 0:
+            values = values or read_steps(search)
             with search.processes.agreeing():
                 search.log.scalars(progress.step, {**values, "rate_factor": factor, "epoch": progress.epoch + 1})
-        bar.set_postfix({key: f"{value:.3f}" for key, value in values.items() if key.startswith("loss")})
+        if values:
+            bar.set_postfix({key: f"{value:.3f}" for key, value in values.items() if key.startswith("loss")})
         if search.session.after_step():
             return True
     return False

@@ -48,8 +48,10 @@ def main() -> int:
 
 def train(run: Run) -> int:
     """Epoch after epoch, until the last one or a request to stop."""
+    from training.step import check
     from training.summary import summary
 
+    run.session.check = lambda: check(run)
     while run.progress.epoch < run.config.epochs:
         if train_epoch(run):
             return 130
@@ -94,14 +96,16 @@ def train_step(run: Run, batch: Batch) -> Step:
     """One step of the optimizer over this process's share of the batch."""
     from torch.nn.utils import clip_grad_norm_
 
-    from training.step import Step, backward, refuse_non_finite
+    from training.step import Step, backward, note, refuse_non_finite
     from training.throughput import UpdateNorm
 
     run.optimizer.zero_grad(set_to_none=True)
     terms = backward(run, batch)
     run.scaler.unscale_(run.optimizer)
     norm = clip_grad_norm_(run.network.parameters(), run.config.optim.clip or math.inf)
-    refuse_non_finite(run, batch, terms, norm)
+    note(run, terms, norm)
+    if run.readings.immediate:
+        refuse_non_finite(run, run.readings.read()[0], batch)
     logged = (run.progress.step + 1) % run.config.log_every == 0
     update = UpdateNorm(run.network.parameters()) if logged else None
     run.scaler.step(run.optimizer)

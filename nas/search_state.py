@@ -32,6 +32,7 @@ from training.precision import Name, settle, trial
 from training.processes import Processes
 from training.progress import Progress
 from training.random_state import compute_deterministically, seed_everything
+from training.readings import Readings
 from training.run_log import RunLog
 from training.session import Format, Session
 from utils.device import autocast, banner
@@ -79,6 +80,7 @@ class Search:
         account: what has been spent.
         total_macs: multiply-accumulates of the whole supernet on one image.
         movement: of the kernels, where the warm-up trains single paths.
+        readings: what the steps measured and the host has not read.
     """
 
     config: SearchConfig
@@ -97,6 +99,7 @@ class Search:
     account: Account
     total_macs: float
     movement: KernelMovement | None
+    readings: Readings
 
     def loss(self, batch: Batch, network: nn.Module | None = None, outputs: OutputWeights | None = None) -> Tensor:
         """Loss on a batch that is on its device, at the present position of the search (for `loss.ramp`).
@@ -249,7 +252,7 @@ def build(config: SearchConfig, processes: Processes, session: Session, halves: 
         config, processes, session, "fp32", network, trained, optimizer, architect, macs, halves, SearchProgress(),
         History(), RunLog(config.out if processes.first else None), Account(),
         supernet_macs(network, config.data.size),
-        KernelMovement(network) if config.architect.warmup_paths == "single" else None,
+        KernelMovement(network) if config.architect.warmup_paths == "single" else None, Readings(device),
     )  # fmt: skip
     return search
 

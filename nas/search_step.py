@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from itertools import islice, repeat
 
-import torch
 from torch import Tensor, nn
 
 from data.datasets import Batch
@@ -34,10 +33,13 @@ def batches(search: Search) -> Iterator[tuple[Batch, Batch | None]]:
 
 
 def bilevel_step(search: Search, training: Batch, validation: Batch | None) -> dict[str, float]:
-    """One step of the alphas, unless they rest, then one of the weights; returns what is logged. Communicates.
+    """One step of the alphas, unless they rest, then one of the weights. Communicates.
+
+    Returns:
+        What is logged of it where a read costs nothing; on a GPU nothing, until `read_steps`.
 
     Raises:
-        SearchError: if a loss or a norm is not finite.
+        SearchError: if a loss or a norm is not finite and was read.
     """
     begin = time.perf_counter()
     training, measured = search.to_device(training), dict[str, Tensor]()
@@ -45,20 +47,32 @@ def bilevel_step(search: Search, training: Batch, validation: Batch | None) -> d
         moved = search.architect.step(training, search.to_device(validation))
         measured = {"loss/alphas": moved.loss, "alphas/cost": moved.cost, "alphas/norm": moved.norm}
     measured["loss/weights"], measured["weights/norm"] = weight_step(search, training)
-    # One read of all values: the host waits for a GPU once a step.
-    values = dict(zip(measured, torch.stack([*measured.values()]).tolist(), strict=True))
-    search.progress.alpha_loss += values.get("loss/alphas", 0.0)
-    wrong, error = [key for key, value in values.items() if not math.isfinite(value)], None
-    if wrong:
-        error = SearchError(
-            f"{wrong[0]} is not finite at step {search.progress.step}; the last checkpoint is in {search.config.out}. "
-            f"Start anew with another --out and a lower optim.lr or architect.lr, with optim.clip, or "
-            f"--precision fp32."
-        )
-    search.processes.agree(error)
-    search.progress.weight_loss += values["loss/weights"]
+    search.readings.add(search.progress.step, measured)
+    values = read_steps(search) if search.readings.immediate else {}
     spend(search.account, search.config, search.total_macs, validation is not None, time.perf_counter() - begin)
     return values
+
+
+def read_steps(search: Search) -> dict[str, float]:
+    """Reads the steps that were not read yet, adds up their losses, and returns the values of the last. Communicates.
+
+    Raises:
+        SearchError: naming the first step at which a loss or a norm is not finite.
+    """
+    rows, _ = search.readings.read()
+    wrong = [(row.step, name) for row in rows for name in row.not_finite()]
+    error = None
+    if wrong:
+        step, name = wrong[0]
+        error = SearchError(
+            f"{name} is not finite at step {step}; the last checkpoint is in {search.config.out}. Start anew with "
+            f"another --out and a lower optim.lr or architect.lr, with optim.clip, or --precision fp32."
+        )
+    search.processes.agree(error)
+    for row in rows:
+        search.progress.alpha_loss += row.values.get("loss/alphas", 0.0)
+        search.progress.weight_loss += row.values["loss/weights"]
+    return rows[-1].values if rows else {}
 
 
 def weight_step(search: Search, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -183,12 +183,16 @@ def through_clipping(gradients: Sequence[Tensor], greatest: float, direction: Se
     With n the norm and c = greatest / (n + eps): the Jacobian of clipping, c (I - g g^T / (n (n + eps))), times
     the direction. It is symmetric. Where nothing is clipped, it is the identity.
     """
-    norm = nn.utils.get_total_norm(gradients)
-    if not greatest or norm + CLIP_EPS <= greatest:
+    if not greatest:
         return list(direction)
+    norm = nn.utils.get_total_norm(gradients)
+    unclipped = norm + CLIP_EPS <= greatest  # chosen on the device: a branch would make the host wait
     along = sum((one * other).sum() for one, other in zip(gradients, direction, strict=True)) / norm
     scale, pull = greatest / (norm + CLIP_EPS), along / (norm + CLIP_EPS)
-    return [scale * (way - pull * gradient) for way, gradient in zip(direction, gradients, strict=True)]
+    return [
+        torch.where(unclipped, way, scale * (way - pull * gradient))
+        for way, gradient in zip(direction, gradients, strict=True)
+    ]
 
 
 @contextmanager

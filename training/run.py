@@ -27,6 +27,7 @@ from training.precision import Name, settle, trial
 from training.processes import Processes
 from training.progress import TrainProgress
 from training.random_state import compute_deterministically, seed_everything
+from training.readings import Readings
 from training.run_log import RunLog
 from training.session import Format, Session
 from training.settings import FREE, TrainConfig
@@ -47,6 +48,7 @@ class Run:
         model: the network as training calls it: wrapped, compiled.
         frozen: parts whose weights and statistics stay.
         average: running average of the weights, if one is kept.
+        readings: what the steps measured and the host has not read.
     """
 
     config: TrainConfig
@@ -63,6 +65,7 @@ class Run:
     log: RunLog
     progress: TrainProgress
     throughput: Throughput
+    readings: Readings
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the network has the averaged weights, if they are kept."""
@@ -120,6 +123,7 @@ def set_up(config: TrainConfig, processes: Processes) -> Run:
             build_optimizer(network, config.optim), precision,
             torch.amp.GradScaler(processes.device.type, enabled=precision == "fp16"),
             loaders, RunLog(config.out if processes.first else None), TrainProgress(), Throughput(),
+            Readings(processes.device),
         )  # fmt: skip
         seed_everything(config.seed + processes.rank)  # what a layer draws, such as dropout, differs between processes
         attach(run)

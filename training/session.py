@@ -81,6 +81,7 @@ class Session:
     Attributes:
         saved: the state found in the folder, None in a new run. `restore` releases it.
         stop: notes SIGTERM and Ctrl-C from now on.
+        check: called before a checkpoint is written; raises, in all processes, if the state must not be kept.
 
     Raises:
         PathError, StateError, CheckpointError: points 1 to 5 of the policy.
@@ -102,6 +103,7 @@ class Session:
         self.header: dict[str, Any] = {}
         self.progress = Progress()
         self.stop = StopRequest()
+        self.check: Callable[[], object] = lambda: None
         self._saved_at: dict[str, Any] | None = None
         self._saved_time = time.monotonic()
 
@@ -192,7 +194,12 @@ class Session:
                 rehearse(self.folder / LAST, lambda trial: (save_checkpoint(trial, state), load_checkpoint(trial)))
 
     def save(self) -> None:
-        """Writes a checkpoint, unless nothing was computed since the last one. Communicates."""
+        """Writes a checkpoint, unless nothing was computed since the last one. Communicates.
+
+        Raises:
+            UserError: that of `check`; the last checkpoint then stays.
+        """
+        self.check()
         position = self.progress.state_dict()
         if position == self._saved_at:
             return

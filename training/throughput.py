@@ -60,14 +60,14 @@ class UpdateNorm:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._before = [parameter.detach().clone() for parameter in self._parameters]
 
-    def __call__(self) -> float:
-        """Euclidean norm of the change of all parameters since."""
+    def __call__(self) -> Tensor:
+        """Euclidean norm of the change of all parameters since, a scalar on their device."""
         return norm([now.detach() - then for now, then in zip(self._parameters, self._before, strict=True)])
 
 
-def norm(tensors: Sequence[Tensor]) -> float:
-    """Euclidean norm of all of them together."""
-    return torch.stack([one.norm() for one in tensors]).norm().item()
+def norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of all of them together, a scalar."""
+    return torch.stack([one.norm() for one in tensors]).norm()
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from training.ema import Average
 from training.optim import build_optimizer
 from training.processes import Processes
 from training.progress import TrainProgress
+from training.readings import Readings
 from training.run import Run
 from training.run_log import RunLog
 from training.settings import AverageConfig, DataConfig, OptimConfig, TrainConfig
@@ -99,7 +100,7 @@ def training_run(network: AutoMSFNet, precision: str, optimizer: str, **settings
     return Run(
         config, HERE, SimpleNamespace(), moved, moved, [], Average(moved, config.average),
         build_optimizer(moved, config.optim), precision, torch.amp.GradScaler("cuda", enabled=precision == "fp16"),
-        loaders, RunLog(None), TrainProgress(), Throughput(),
+        loaders, RunLog(None), TrainProgress(), Throughput(), Readings(CUDA),
     )  # fmt: skip
 
 
@@ -125,6 +126,6 @@ def cell_search(supernet: SuperNet, order: str, precision: str) -> Search:
     halves = SimpleNamespace(steps=10)
     search = Search(
         config, HERE, SimpleNamespace(), precision, supernet, supernet, optimizer, architect, cost, halves,
-        SearchProgress(), [], RunLog(None), Account(), 1e9, None,
+        SearchProgress(), [], RunLog(None), Account(), 1e9, None, Readings(CUDA),
     )  # fmt: skip
     return search

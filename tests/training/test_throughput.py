@@ -39,7 +39,7 @@ def test_update_norm():
     with torch.no_grad():
         layer.weight += torch.tensor([[3.0, 4.0]])
         layer.bias += 100
-    assert norm() == pytest.approx(5, rel=1e-5)
+    assert norm().item() == pytest.approx(5, rel=1e-5)
 
 
 @pytest.mark.parametrize(
