@@ -54,9 +54,17 @@ def training_step(config: TrainConfig, device: torch.device, precision: str, com
     return step
 
 
-def search_step(config: SearchConfig, device: torch.device, precision: str) -> Step:
-    """One bilevel step of search.py on noise, from random weights."""
+def search_step(config: SearchConfig, device: torch.device, precision: str, joined: bool | None = None) -> Step:
+    """One bilevel step of search.py on noise, from random weights.
+
+    Args:
+        config: of the search.
+        device: where it computes.
+        precision: in what.
+        joined: whether the edges are computed together; None as search.py does on that device.
+    """
     network = build_supernet(config.space).to(device)
+    network.joined = device.type != "cpu" if joined is None else joined
     if device.type == "cpu":
         accelerate(network)
     with only(network, network.weights()):

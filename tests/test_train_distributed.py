@@ -39,7 +39,10 @@ def end(running):
 def one_step(scenes, out, start, parts):
     """What `two_processes.py` finds with a batch of four over all processes and parts."""
     out.mkdir()
-    settings = [*SETTINGS, "--accumulate", parts, "--batch", 4, "--data.root", scenes, "--out", out / "run"]
+    settings = [
+        *SETTINGS, "--accumulate", parts, "--batch", 4, "--optim.name", "sgd", "--data.root", scenes, "--out",
+        out / "run",
+    ]  # fmt: skip
     end(start("tests/two_processes.py", out, *settings))
     reports = {
         name: [path.read_text() for path in sorted(out.glob(f"{name}-*.txt"))] for name in ("validation", "loss")
@@ -55,6 +58,8 @@ def test_parts_and_processes_compute_what_one_batch_does(scenes, tmp_path):
     for name, gradient in whole["gradients"].items():
         scale = max(gradient.abs().max().item(), 1e-6)
         torch.testing.assert_close(two["gradients"][name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
+    for name, value in whole["average"].items():
+        torch.testing.assert_close(two["average"][name], value, rtol=1e-3, atol=1e-5, msg=name)
     # Five images over two processes: padding to six would count one twice.
     assert two["scores"] == pytest.approx(whole["scores"], abs=1e-6)
     # Only the second process cannot read an image of the validation split: neither waits for the other.

@@ -2,9 +2,9 @@
 
     two_processes.py OUT [settings of train.py]
 
-Writes OUT/result.pt (gradients and scores). OUT/validation-RANK.txt holds what each process reports of a validation in
-which only the last one cannot read an image. OUT/loss-RANK.txt holds the same of a loss that is not finite only in the
-last one.
+Writes OUT/result.pt (gradients, the average of the weights after a step, and scores). OUT/validation-RANK.txt holds
+what each process reports of a validation in which only the last one cannot read an image. OUT/loss-RANK.txt holds the
+same of a loss that is not finite only in the last one.
 """
 
 import sys
@@ -34,10 +34,15 @@ terms = backward(run, batch)
 gradients = {name: parameter.grad.clone() for name, parameter in run.network.named_parameters()}
 losses = torch.stack(terms)
 processes.average([losses])
+run.optimizer.step()
+run.average.update(run.network)
 scores = validate(run.network, run.loaders.validation, processes.device, "fp32", processes)
 images = sorted(index for share in processes.gather(batch.index.tolist()) for index in share)
 if processes.first:
-    torch.save({"gradients": gradients, "losses": losses, "scores": scores, "images": images}, out / "result.pt")
+    torch.save(
+        {"gradients": gradients, "losses": losses, "scores": scores, "average": run.average.weights, "images": images},
+        out / "result.pt",
+    )
 
 
 def report(name: str, work: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.fake_cuda import CUDA, fake_cuda
 from nas.search_step import bilevel_step, read_steps
+from net.joined import JoinedMixtures
 from net.mixture import MixedOp
 from net.settings import PAPER_SPACE
 from tests.cuda.steps import batch, cell_search, supernet
@@ -20,8 +21,7 @@ def test_a_step(order, precision):
         search = cell_search(own, order, precision)
         record.waits.clear()
         record.types.clear()
-        for _ in range(2 if order == "first" else 1):
-            assert bilevel_step(search, batch(), batch()) == {} and record.waits == []
+        assert bilevel_step(search, batch(), batch()) == {} and record.waits == []
         values = read_steps(search)
         assert record.waits == ["readings.py:read"] and len(values) == 5
         assert all(math.isfinite(value) for value in values.values())
@@ -47,4 +47,23 @@ def test_an_edge_keeps_device_and_type(precision, partial):
         y.sum().backward()
         assert (y.device, y.dtype, y.shape) == (CUDA, dtype, x.shape)
         assert mixture.alpha.grad.dtype == torch.float32
+    assert record.waits == [] and set(record.types) == {dtype}
+
+
+@pytest.mark.parametrize("partial", [1, 4])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_joined_edges_keep_device_and_type(precision, partial):
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    edges = [MixedOp(PAPER_SPACE, 16 * partial, partial) for _ in range(3)]
+    with fake_cuda() as record:
+        for edge in edges:
+            edge.to(CUDA)
+        plan = JoinedMixtures([edges[:2], edges[2:]])
+        x = torch.empty(2, 16 * partial, 8, 8, device=CUDA, dtype=dtype, requires_grad=True)
+        with torch.autocast("cuda", dtype, enabled=precision == "bf16"):
+            outputs = [y for run in plan.prepare(torch.tensor(plan.scale_places(), device=CUDA)) for y in run(x)]
+        sum(y.sum() for y in outputs).backward()
+        assert {(y.device, y.dtype, y.shape) for y in outputs} == {(CUDA, dtype, x.shape)} and len(outputs) == 3
+        for edge in edges:
+            assert {one.grad.dtype for one in edge.parameters()} == {torch.float32}
     assert record.waits == [] and set(record.types) == {dtype}

@@ -40,7 +40,7 @@ def test_the_host_waits_once_a_logging_interval():
     own = network()
     with fake_cuda() as record:
         run = training_run(own, "bf16", "sgd", log_every=2)
-        for number in range(4):
+        for number in range(3):
             step = train.train_step(run, batch())
             run.progress.step += 1
             if step.update is not None:
