@@ -303,13 +303,14 @@ def write_maps(writer: "MapWriter", images: "ImageSet", kept: set[str], processe
     for note in images.notes:
         processes.print_once(f"note: {note}")
     tasks = images.tasks[processes.rank :: processes.world]
-    todo = [task for task in tasks if task.name not in kept]
+    todo = len(writer.computed(tasks, kept))
     begin = time.perf_counter()
-    with tqdm(total=len(todo), desc=images.title, unit="image", disable=None if processes.first else True) as bar:
-        failures = writer.write(todo, bar.update, planned=len(tasks))
+    with tqdm(total=todo, desc=images.title, unit="image", disable=None if processes.first else True) as bar:
+        failures = writer.write(tasks, bar.update, kept)
     failed = {failure.item for failure in failures}
     done = tuple(task for task in tasks if task not in failed)
-    return Result(images, done, tuple(failures), time.perf_counter() - begin, kept=len(tasks) - len(todo))
+    stayed = sum(task.name in kept for task in tasks)
+    return Result(images, done, tuple(failures), time.perf_counter() - begin, stayed)
 
 
 def write_video(settings: TestSettings, request: Request, predictor: "Predictor", conditions: dict[str, Any]) -> int:

@@ -1,6 +1,6 @@
 """From images to files: the saliency maps of many images and, where wanted, overlays and cutouts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,30 +84,41 @@ class MapWriter:
     max_pixels: int = PIXEL_LIMIT
     records: bool = False
 
+    def computed(self, tasks: Sequence[Task], kept: Container[str]) -> list[Task]:
+        """The tasks that `write` computes: the batches of a run over all tasks, except those that are kept whole.
+
+        The last bits of a logit depend on how many images are computed at once. In its own batch each image gets the
+        map of a run that was not stopped.
+        """
+        size = even_batch(len(tasks), self.batch, self.predictor.engine.streams)
+        batches = (tasks[start : start + size] for start in range(0, len(tasks), size))
+        return [task for batch in batches if any(task.name not in kept for task in batch) for task in batch]
+
     def write(
         self,
         tasks: Sequence[Task],
         settled: Callable[[], object] = lambda: None,
-        planned: int | None = None,
+        kept: Container[str] = frozenset(),
     ) -> list[Failure[Task]]:
         """Writes the outputs of all tasks; returns those that could not be read or written.
 
         Args:
             tasks: the images.
-            settled: called once for each image, for a progress bar.
-            planned: number of images that the batches are divided for, if others than these were planned: a resumed
-                run then computes in batches of the same size.
+            settled: called once for each image that is computed, for a progress bar.
+            kept: names of the tasks whose outputs stay as they are; see `computed`.
         """
         streams = self.predictor.engine.streams
-        batch = even_batch(planned or len(tasks), self.batch, streams)
+        batch = even_batch(len(tasks), self.batch, streams)
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # images are processed side by side; OpenCV's own threads would take the network's cores
         with ExitStack() as stack:
             stack.callback(cv2.setNumThreads, threads)
             path = self.outputs.folder / MANIFEST
             log = stack.enter_context(path.open("a", encoding="utf-8")) if self.records else None
-            stages = _Stages(self, ByteBudget(max(LEAST_BUDGET, self.workers * BUDGET_OF_A_WORKER)), log)
-            return run(tasks, Stages(stages.read, stages.network, stages.write), batch, self.workers, streams, settled)
+            stages = _Stages(self, ByteBudget(max(LEAST_BUDGET, self.workers * BUDGET_OF_A_WORKER)), log, kept)
+            steps = Stages(stages.read, stages.network, stages.write)
+            failures = run(self.computed(tasks, kept), steps, batch, self.workers, streams, settled)
+        return [failure for failure in failures if failure.item.name not in kept]
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,7 @@ class _Stages:
     writer: MapWriter
     budget: ByteBudget
     log: IO[str] | None
+    kept: Container[str] = frozenset()
 
     def read(self, task: Task) -> Loaded:
         """Decodes and prepares an image."""
@@ -133,7 +145,9 @@ class _Stages:
         return list(self.writer.predictor.logits([loaded.prepared for loaded in batch]))
 
     def write(self, task: Task, loaded: Loaded, logits: Logits) -> None:
-        """Writes the map and what is drawn."""
+        """Writes the map and what is drawn, unless they are kept."""
+        if task.name in self.kept:
+            return
         outputs, refinement = self.writer.outputs, self.writer.refinement
         cost = (DRAWING if self._drawn else WRITING) * loaded.size[0] * loaded.size[1]
         with self.budget.take(cost):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar, cast
 
 from utils.errors import UserError, one_line
@@ -63,7 +64,8 @@ def run(
     Args:
         items: taken lazily, a few batches ahead of the network.
         stages: what to do.
-        batch: items that the network takes at once; only the last batch may be smaller.
+        batch: items that the network takes at once. Batches are consecutive parts of `items`: one that holds an item
+            that cannot be read is smaller, so that no other batch depends on what fails.
         workers: reader threads, and as many writer threads.
         streams: network threads. One for each core, of one thread each, is fastest: a network that divides each
             layer among all cores waits while one of them decodes an image.
@@ -148,18 +150,17 @@ def _batches(
     size: int,
     settle: Callable[[Item, Fault | None], None],
 ) -> Iterator[_Group[Item, Loaded]]:
-    """Full batches of the items that could be read; the others are settled."""
-    group: _Group[Item, Loaded] = []
-    for item, future in started:
-        try:
-            group.append((item, future.result()))
-        except (UserError, OSError, MemoryError) as error:
-            settle(item, error)
-        if len(group) == size:
+    """Parts of `size` items, each without those that could not be read, which are settled."""
+    started = iter(started)
+    while part := list(islice(started, size)):
+        group: _Group[Item, Loaded] = []
+        for item, future in part:
+            try:
+                group.append((item, future.result()))
+            except (UserError, OSError, MemoryError) as error:
+                settle(item, error)
+        if group:
             yield group
-            group = []
-    if group:
-        yield group
 
 
 def _written(item: Item, future: Future[None]) -> tuple[Item, Fault | None]:

@@ -3,6 +3,8 @@
 import pytest
 
 from inference.map_writer import MapWriter, _Stages
+from inference.predictor import Predictor
+from tests.conftest import make_image
 from tests.test_test_script import files, results
 
 
@@ -24,6 +26,30 @@ def test_resume_makes_only_what_is_missing(run, photos, capsys):
     assert "Changed: sizes [64], now [96]" in capsys.readouterr().out
     assert run("--images", photos, "--resume", "--size", "96") == 0
     assert "(3 kept" in capsys.readouterr().out
+
+
+def test_a_resumed_map_is_computed_in_its_first_batch(run, photos, monkeypatch):
+    """A logit's last bits depend on how many images are computed with it; here a whole step does."""
+    compute, sizes = Predictor.logits, []
+
+    def by_count(self, prepared):
+        sizes.append(len(prepared))
+        return compute(self, prepared) + len(prepared)
+
+    monkeypatch.setattr(Predictor, "logits", by_count)
+    for seed in range(6):
+        make_image(photos / f"more/{seed}.png")
+    assert run("--images", photos, "--batch", "4") == 0
+    assert sorted(sizes) == [3, 3, 3]
+    whole = {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")}
+    lost = run.out / "maps/deep/c.png"
+    lost.unlink()
+    others = {path: path.stat().st_mtime_ns for path in whole if path != lost}
+    sizes.clear()
+    assert run("--images", photos, "--batch", "4", "--resume") == 0
+    assert sizes == [3]
+    assert {path: path.read_bytes() for path in (run.out / "maps").rglob("*.png")} == whole
+    assert {path: path.stat().st_mtime_ns for path in others} == others
 
 
 def test_resume_takes_no_map_of_other_settings(run, script, photos, monkeypatch, capsys):
@@ -57,7 +83,7 @@ def test_resume_after_a_kill(run, script, photos, monkeypatch):
 
     monkeypatch.setattr(_Stages, "write", dies)
     with pytest.raises(Stop):
-        run("--images", photos, "--batch", "1", "--workers", "1")
+        run("--images", photos, "--workers", "1")
     assert len(files(run.out / "maps")) < 3
     monkeypatch.undo()
     assert run("--images", photos, "--resume") == 0
