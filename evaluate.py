@@ -26,6 +26,7 @@ from settings.limits import Count, OptionalCount
 from settings.parser import Parser, arguments, named_folders
 from settings.plugins import run_files
 from utils.errors import UserError, exit_on_user_error
+from utils.files import remove_parts
 from utils.paths import claim, refuse_overlaps
 
 RESAMPLES = 10_000
@@ -41,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
     data, methods = _named(options.data, "--data"), _named(options.maps, "--maps")
 
     from evaluation.methods import evaluate, gather
-    from evaluation.report.outputs import FILES, FOLDERS, remove_remains, write_all
+    from evaluation.report.outputs import FILES, FOLDERS, write_all
     from evaluation.report.strata import find_reports
     from evaluation.strata import check_strata
     from evaluation.tables.scores import aligned
@@ -55,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
     check_strata(options.strata, [target for each in datasets for target in each.targets])
     evaluated, comparisons = evaluate(datasets, options.workers, options.resize_maps, options.resamples)
     with claim(out):
-        remove_remains(out)
+        remove_parts(out, FOLDERS)
         strata = find_reports(evaluated, options.strata, options.resamples)
         write_all(evaluated, comparisons, out, options.images, options.rank_by, strata)
     print(aligned([each.table() for each in evaluated]))

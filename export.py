@@ -16,10 +16,11 @@ Exit code: 0, or 2 when the export cannot be made or does not keep the maps.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -29,6 +30,7 @@ from inference.settings import SAMPLES, EngineName, EnginePrecision
 from settings.limits import Side
 from settings.parser import arguments, named_folders
 from utils.errors import UserError, exit_on_user_error, say
+from utils.files import part_of, remove_parts
 from utils.paths import claim, refuse_overlaps, release
 
 if TYPE_CHECKING:
@@ -98,10 +100,12 @@ def export(options: argparse.Namespace) -> int:
         stack.callback(release, claim(out, file=True))
         folder = stack.enter_context(scratch_beside(out))
         model, record = exporting.convert(loaded, size, kind, calibration), exporting.describe(loaded, size, kind)
-        part, half = Path(folder) / out.name, kind.precision == "fp16"
+        part, half = folder / out.name, kind.precision == "fp16"
         save(model, part, record, half)
-        record["checks"] = check(open_exported(part), loaded, size, images, benchmarks, Path(folder))
+        record["checks"] = check(open_exported(part), loaded, size, images, benchmarks, folder)
         save(model, part, record, half)
+        if part.with_suffix(".bin").is_file():
+            out.unlink(missing_ok=True)  # a killed run must not leave an .xml with the .bin of another
         for suffix in (".bin", out.suffix):
             if part.with_suffix(suffix).is_file():
                 part.with_suffix(suffix).replace(out.with_suffix(suffix))
@@ -121,17 +125,23 @@ def place(options: argparse.Namespace, source: Path, engine: str) -> Path:
     return out
 
 
-def scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder on the file system of the output.
+@contextmanager
+def scratch_beside(out: Path) -> Iterator[Path]:
+    """A temporary folder on the file system of the output; what killed runs left there is removed.
 
     Raises:
         UserError: nothing can be written there.
     """
+    remove_parts(out.parent, stem=out.stem)
+    folder = part_of(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".export.", dir=out.parent)
+        folder.mkdir()
     except OSError as error:
         raise UserError(f"--out {out}: can't be written there ({error.strerror or error}).") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check(

@@ -83,6 +83,8 @@ def run(settings: TestSettings, processes: "Processes") -> int:
     with processes.agreeing():
         request = find(settings, processes)
         lock = claim(request.outputs.out, request.outputs.file) if processes.first else None
+        if lock is not None:
+            request.outputs.remove_parts()
     try:
         return compute(settings, request, processes)
     finally:

@@ -183,15 +183,11 @@ def record(file: IO[str], task: Task, identity: Identity, outputs: Outputs) -> N
 
 
 def remove_outputs(tasks: Sequence[Task], outputs: Outputs) -> None:
-    """Removes what an earlier run wrote for these tasks, of all kinds, and what a killed run left half-written.
+    """Removes what an earlier run wrote for these tasks, of all kinds.
 
     Raises:
         ManifestError: a file cannot be removed, or is a folder.
     """
-    patterns = [".*.part.*", *(f"{kind}/**/.*.part.*" for kind in KINDS)]
-    for part in (found for pattern in patterns for found in outputs.folder.glob(pattern)):
-        with suppress(OSError):
-            part.unlink()
     for path in (outputs.path(task, kind) for task in tasks for kind in KINDS):
         try:
             path.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from data.layouts import find_images, find_pairs
 from inference.cutouts import SUFFIXES, Style, check_format
 from utils.errors import UserError
+from utils.files import remove_parts
 
 KINDS = ("maps", "overlay", "cutout")
 
@@ -98,6 +99,17 @@ class Outputs:
     def paths(self, task: Task) -> list[Path]:
         """All files of an image."""
         return [self.path(task, kind) for kind in self.kinds]
+
+    def remove_parts(self) -> None:
+        """Removes what a killed run left half-written. Call it while the lock of the output is held.
+
+        Raises:
+            WriteError: a file cannot be removed.
+        """
+        if self.file:
+            remove_parts(self.out.parent, stem=self.out.stem)
+        else:
+            remove_parts(self.out, KINDS)
 
     @property
     def folder(self) -> Path:

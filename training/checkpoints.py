@@ -4,6 +4,7 @@ A save writes beside, syncs, and renames twice, so at any moment one of the two 
 loaded.
 """
 
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -35,7 +36,7 @@ def rehearse(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: that of `write`, naming `path`.
     """
-    trial = path.with_name(f".{path.stem}.trial.part{path.suffix}")
+    trial = path.with_name(f".{path.stem}.trial.{os.getpid()}.part{path.suffix}")
     try:
         write(trial)
     except UserError as error:

@@ -34,6 +34,7 @@ from training.random_state import random_state, set_random_state
 from training.stop_request import StopRequest
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
+from utils.files import remove_parts
 from utils.paths import claim
 
 Item = TypeVar("Item")
@@ -93,7 +94,7 @@ class Session:
         self.settings = portable(to_plain(config))
         self._lock: IO[str] | None = claim(self.folder) if processes.first else None
         if processes.first:
-            clear_leftovers(self.folder)
+            remove_parts(self.folder, ("cells", "heat"))
         self.saved: dict[str, Any] | None = None
         found = load_newest(self.folder, processes.print_once)
         if found is not None:
@@ -231,15 +232,6 @@ class Session:
             if self.progress.step:
                 self.save()
             raise
-
-
-def clear_leftovers(folder: Path) -> None:
-    """Removes the half-written files of a run that was killed in the middle of a save."""
-    try:
-        for part in folder.glob(".*.part.*"):
-            part.unlink()
-    except OSError as error:
-        raise StateError(f"{folder}: cannot be written ({error.strerror}). Give another --out.") from None
 
 
 def refuse_non_finite(state: Any, name: str) -> None:

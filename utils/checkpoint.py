@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from utils.errors import UserError
@@ -49,13 +49,20 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], keep: Path | None = No
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a .safetensors file, whole or not at all."""
+    """Writes a .safetensors file, whole or not at all; the same content always gives the same bytes.
+
+    The library writes the metadata in an order that changes from call to call; here they are sorted.
+    """
+    content = memoryview(save(dict(tensors), dict(metadata)))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:start]))
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
 
     def write(part: Path) -> None:
-        try:
-            save_file(dict(tensors), part, dict(metadata))
-        except safetensors.SafetensorError as error:
-            raise RuntimeError(str(error)) from error
+        with part.open("wb") as file:
+            file.writelines((len(text).to_bytes(8, "little"), text, content[start:]))
 
     write_beside(path, write, durable=True)
 

@@ -1,9 +1,10 @@
 """Files written whole or not at all: under a temporary name in their folder, then renamed."""
 
 import os
+import re
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
     Raises:
         WriteError: if it can't be written; the previous file is still there, or at `keep`.
     """
-    part = path.with_name(f".{_short(path.stem)}.{os.getpid()}.part{path.suffix}")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
@@ -45,6 +46,33 @@ def write_beside(path: Path, write: Callable[[Path], object], durable: bool = Fa
         with suppress(OSError):  # where a file has the folder's name, there is nothing to remove
             part.unlink()
         raise WriteError(f"{path}: can't be written ({reason}). Free space or choose another folder.") from error
+
+
+def part_of(path: Path) -> Path:
+    """The name beside `path` under which this process prepares it."""
+    return path.with_name(f".{_short(path.stem)}.{os.getpid()}.part{path.suffix}")
+
+
+def remove_parts(folder: Path, below: Iterable[str] = (), stem: str | None = None) -> None:
+    """Removes what killed runs left half-written. Call it while the lock of what is written is held.
+
+    Args:
+        folder: where; nothing happens if it is missing.
+        below: folders in it that are searched in depth, since only runs write there.
+        stem: of the only files in it that are this run's; all are by default.
+
+    Raises:
+        WriteError: a file cannot be removed.
+    """
+    name = ".+" if stem is None else re.escape(_short(stem))
+    pattern = re.compile(rf"\.{name}\.\d+\.part(\.[^.]+)?")
+    try:
+        deep = (found for name in below for found in (folder / name).rglob(".*.part*"))
+        for part in [*folder.glob(".*.part*"), *deep]:
+            if pattern.fullmatch(part.name):
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be written ({error.strerror}). Choose another --out.") from None
 
 
 def _short(stem: str) -> str:

@@ -21,14 +21,6 @@ FOLDERS = ("scores", "curves", "sheets", "strata")
 """What an evaluation writes below its folder."""
 
 
-def remove_remains(out: Path) -> None:
-    """Removes the unfinished files that a killed run left. Call it while the lock of the folder is held."""
-    for folder in (out, *(out / name for name in FOLDERS)):
-        pattern = "**/.*.part*" if folder != out else ".*.part*"
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
 def write_all(
     evaluated: Sequence[Evaluated],
     comparisons: Sequence[Comparison],

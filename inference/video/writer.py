@@ -4,8 +4,6 @@ A file is written under another name beside its place and renamed when it is who
 program: it brings its own FFmpeg, it gives every frame and every sound sample its time, and an error is an exception.
 """
 
-import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,6 +17,7 @@ from av.error import FFmpegError
 from inference.video.colour import Look, Pixels, encode, tag
 from inference.video.errors import VideoError, reason
 from inference.video.sound import Sound
+from utils.files import part_of
 
 _TICK = Fraction(1, 90_000)  # seconds; exact for 24, 25, 30, 50, 60 and 30000/1001 frames a second
 # Without B-frames, whose order would hide how long the last frame is shown.
@@ -175,7 +174,8 @@ def _part(path: Path) -> Path:
     """A new empty file beside `path`, with a short name: that of `path` may be as long as names can be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.absolute().with_name(f".video.{os.getpid()}.{time.monotonic_ns()}{path.suffix}")
+        part = part_of(path.absolute())
+        part.unlink(missing_ok=True)
         part.touch(exist_ok=False)
     except OSError as error:
         raise VideoError(f"{path}: cannot be written ({error.strerror or error}). Choose another --out.") from None

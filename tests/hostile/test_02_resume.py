@@ -3,19 +3,12 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
-import numpy as np
 import pytest
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.hostile.conftest import contents, make_image
-from tests.programs import ENVIRONMENT, Done, Program, wait_for
 
 
 def kept(out):
@@ -76,32 +69,3 @@ def test_moved_inputs_and_outputs_are_kept(run, photos, tmp_path):
     (tmp_path / "out").rename(tmp_path / "moved")
     assert run("--images", tmp_path / "copy", "--out", tmp_path / "moved", "--resume") == 0
     assert kept(tmp_path / "moved") == 3
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(root, words, tmp_path):
-    """Ten kills with SIGKILL; the same command then ends with the files of a run that was never killed."""
-    rng = np.random.default_rng(0)
-    for i in range(60):
-        pixels = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-        (tmp_path / "many").mkdir(exist_ok=True)
-        Image.fromarray(pixels).resize((300, 200)).save(tmp_path / "many" / f"{i}.png")
-    # One image a call: PyTorch may round the last bit in another way when a kill leaves a batch of another size.
-    command = ["test.py", *words, "--images", str(tmp_path / "many"), "--overlay", "--batch", "1"]
-    out = tmp_path / "out"
-    subprocess.run(
-        [sys.executable, root / command[0], *command[1:]], check=True, cwd=tmp_path,
-        env={**os.environ, **ENVIRONMENT}, capture_output=True,
-    )  # fmt: skip
-    whole = contents(out)
-    shutil.rmtree(out)
-    for _ in range(10):
-        running = Program(*command, "--resume", cwd=tmp_path)
-        begun = len(list(out.glob("maps/*.png")))
-        wait_for(lambda begun=begun: len(list(out.glob("maps/*.png"))) > begun, running)
-        time.sleep(float(rng.uniform(0, 0.3)))
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
-    done = Done(*command, "--resume", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert contents(out) == whole

@@ -1,11 +1,9 @@
 """Hostile inputs of evaluate.py: paths that overlap, names of any bytes, arrays that lie, kills, closed pipes."""
 
-import contextlib
 import csv
 import json
 import os
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -173,29 +171,3 @@ def test_a_full_disk_is_one_line(bench, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     assert "No space left on device" in refused(arguments(bench, tmp_path / "out", *PLAIN), capsys)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs signals of POSIX")
-def test_after_kills_the_same_command_writes_the_same_files(root, bench, tmp_path):
-    words = ["--maps", f"poor={bench / 'poor'}", "--strata", "area"]
-    evaluate.main(arguments(bench, tmp_path / "whole", *QUICK, *words))
-    command = [sys.executable, "evaluate.py", *arguments(bench, tmp_path / "out", *QUICK, *words)]
-    written = 0
-    for files in (0, 3, 8):  # killed while these many files of the run stand
-        running = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        begin = time.monotonic()
-        shutil.rmtree(tmp_path / "out", ignore_errors=True) if files == 0 else None
-        while running.poll() is None and len(snapshot_names(tmp_path / "out")) <= written + files:
-            assert time.monotonic() - begin < 120
-            time.sleep(0.005)
-        with contextlib.suppress(ProcessLookupError):
-            running.send_signal(signal.SIGKILL)
-        running.wait()
-    (tmp_path / "out/curves").mkdir(parents=True, exist_ok=True)
-    (tmp_path / "out/curves/.A.1.part.pdf").write_bytes(b"half")
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
-    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
-
-
-def snapshot_names(folder):
-    return [path for path in folder.rglob("*") if path.is_file()]
