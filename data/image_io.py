@@ -179,7 +179,7 @@ def _write(path: Path, array: Pixels, suffix: str, options: list[int]) -> None:
         raise DataError(f"{path}: {array.dtype} {array.shape} is no image; give uint8 (H, W) or (H, W, 3).")
     order = orders[array.shape[2:]]
     _, encoded = cv2.imencode(suffix, array if order is None else cv2.cvtColor(array, order), options)
-    replace_bytes(path, encoded.tobytes())
+    replace_bytes(path, encoded.data)
 
 
 def decode_plain(opened: OpenImage, flag: int) -> Pixels | None:

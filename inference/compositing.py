@@ -5,7 +5,9 @@ cutout.py and test.py share it. Large images are composed in strips of rows: bes
 function needs memory for one strip, and the result equals that of a single strip.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,12 +17,14 @@ from utils.errors import UserError
 
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float32]
+Sums = NDArray[np.int32]
+Rows = NDArray[np.intp]
 Colour = tuple[int, int, int]
 
 ORANGE: Colour = (230, 159, 0)  # of the colour-blind safe palette of Okabe and Ito
 DIMMED = 0.35  # brightness that the overlay leaves to the background
 SPREADS = (1 / 8, 1 / 64)  # radii of the two rounds of despill, as shares of the shorter side
-STRIP = 1 << 21  # pixels of a strip, unless the blur reaches further
+STRIP = 3 << 18  # pixels of a strip
 BLURRED = 1 / 40  # deviation of a blurred background, as a share of the longer side
 BLUR_SIDE = 512  # longer side, in pixels, at which a background is blurred
 OBJECT = 26  # of 255: `object_box` covers every pixel of the map from here on
@@ -190,37 +194,88 @@ def object_box(saliency: Pixels, margin: float = 0.0) -> tuple[slice, slice]:
 
 def _despill(image: Pixels, saliency: Pixels, out: Pixels) -> None:
     """Writes the object's colours into the first three channels of `out`, a strip and a channel at a time."""
-    reach = [max(1, round(share * min(saliency.shape))) for share in SPREADS]
-    for rows in _strips(saliency, least=reach[0] // 2):
-        inner = _grown(rows, reach[1], len(saliency))  # rows whose first round the second round reads
-        outer = _grown(inner, reach[0], len(saliency))  # rows that the first round reads
-        alpha = saliency[outer].astype(np.float32) / np.float32(255)
-        near = _within(inner, outer)
-        shares = [_mean(alpha, near, reach[0]), _mean(alpha[near], _within(rows, inner), reach[1])]
-        for channel in range(3):
-            colour = np.ascontiguousarray(image[outer, :, channel])  # the sums convert it to float32, exactly
-            front, back = _fuse(colour, colour, colour, alpha, shares[0], near, reach[0])
-            front, _ = _fuse(colour[near], front, back, alpha[near], shares[1], _within(rows, inner), reach[1])
-            out[rows, :, channel] = np.rint(front)
+    far, close = (max(1, round(share * min(saliency.shape))) for share in SPREADS)
+    weights = _ColumnSums(lambda at: saliency[at], far, len(saliency))
+    planes = [image[..., channel] for channel in range(3)]
+    backs = [_ColumnSums(plane.__getitem__, far, len(saliency)) for plane in planes]
+    fronts = [_ColumnSums(partial(_products, plane, saliency), far, len(saliency)) for plane in planes]
+    for rows in _strips(saliency):
+        inner = _grown(rows, close, len(saliency))  # rows whose first round the second round reads
+        following = max(0, rows.stop - close)  # where `inner` begins in the next strip
+        wanted = _within(rows, inner)
+        alpha = saliency[inner].astype(np.float32) / np.float32(255)
+        far_share, close_share = _box_mean(weights(inner, following), far), _mean(alpha, wanted, close)
+        for channel, plane in enumerate(planes):
+            front_sums, back_sums = fronts[channel](inner, following), backs[channel](inner, following)
+            back_sums *= 255
+            back_sums -= front_sums
+            front = _box_mean(front_sums, far)
+            del front_sums
+            back = _box_mean(back_sums, far)
+            del back_sums
+            front /= far_share + np.float32(255e-5)
+            back /= 255 - far_share + np.float32(255e-5)
+            front = _corrected(plane[inner], alpha, front, back)
+            front *= alpha
+            back *= 1 - alpha
+            front, back = _mean(front, wanted, close), _mean(back, wanted, close)
+            front /= close_share + np.float32(1e-5)
+            back /= 1 - close_share + np.float32(1e-5)
+            out[rows, :, channel] = np.rint(_corrected(plane[rows], alpha[wanted], front, back))
 
 
-def _fuse(
-    colour: Pixels, front: Pixels | Plane, back: Pixels | Plane, alpha: Plane, share: Plane, rows: slice, reach: int
-) -> tuple[Plane, Plane]:
-    """One round of blur fusion of a channel: new colours of front and back.
+def _corrected(colour: Pixels, alpha: Plane, front: Plane, back: Plane) -> Plane:
+    """The mean colour of the front, corrected by what the mixture of both means leaves unexplained; (h, W)."""
+    unexplained = np.asarray(colour - alpha * front, np.float32)
+    unexplained -= (1 - alpha) * back
+    unexplained *= alpha
+    unexplained += front
+    np.clip(unexplained, 0, 255, out=unexplained)
+    return unexplained
 
-    Shapes:
-        colour, front, back, alpha: (h, W); share: blurred alpha, (r, W), of the `rows` that are wanted.
-        returns: two (r, W).
+
+def _products(plane: Pixels, saliency: Pixels, rows: Rows) -> NDArray[np.uint16]:
+    """Rows of a channel times the map, (n, W)."""
+    return plane[rows] * saliency[rows].astype(np.uint16)
+
+
+class _ColumnSums:
+    """For each row of a plane, the sum over the rows that are at most `reach` away, mirrored at the borders.
+
+    A blur that reaches far would need all those rows in floating point at once. Whole numbers are summed exactly while
+    the window moves on, so that strips give what the whole image gives.
+
+    Args:
+        plane: gives rows of a plane by their numbers, (n, W), values up to 255 * 255.
+        reach: in rows.
+        height: rows of the whole plane.
     """
-    mean_front = _mean(front * alpha, rows, reach) / (share + 1e-5)
-    weighted = 1 - alpha
-    weighted *= back
-    mean_back = _mean(weighted, rows, reach) / (1 - share + 1e-5)
-    del weighted
-    part = alpha[rows]
-    unexplained = colour[rows] - part * mean_front - (1 - part) * mean_back
-    return np.clip(mean_front + part * unexplained, 0, 255).astype(np.float32), mean_back.astype(np.float32)
+
+    def __init__(self, plane: Callable[[Rows], NDArray[Any]], reach: int, height: int) -> None:
+        self._plane, self._reach, self._last = plane, reach, height - 1
+        self._first = self._rows(-reach, reach + 1).sum(axis=0, dtype=np.int32)  # of the row that comes next
+
+    def __call__(self, rows: slice, following: int) -> Sums:
+        """The sums of some rows, (h, W); the next call begins with row `following`, which is one of them or the end."""
+        reach = self._reach
+        sums = np.empty((rows.stop - rows.start, len(self._first)), np.int32)
+        sums[0] = self._first
+        entering = self._rows(rows.start + 1 + reach, rows.stop + reach)
+        np.subtract(entering, self._rows(rows.start - reach, rows.stop - 1 - reach), out=sums[1:], dtype=np.int32)
+        np.cumsum(sums, axis=0, out=sums)
+        self._first = sums[min(following, rows.stop - 1) - rows.start].copy()
+        return sums
+
+    def _rows(self, start: int, stop: int) -> NDArray[Any]:
+        return self._plane(self._last - np.abs(self._last - np.abs(np.arange(start, stop))))
+
+
+def _box_mean(sums: Sums, reach: int) -> Plane:
+    """The mean over a box, from the sums over its columns; (h, W)."""
+    side = 2 * reach + 1
+    mean = cv2.blur(sums.astype(np.float32), (side, 1)).astype(np.float32, copy=False)
+    mean /= side
+    return mean
 
 
 def _mean(plane: Plane, rows: slice, reach: int) -> Plane:
@@ -228,10 +283,10 @@ def _mean(plane: Plane, rows: slice, reach: int) -> Plane:
     return cv2.blur(plane, (2 * reach + 1, 2 * reach + 1))[rows].astype(np.float32)  # a copy: the rest is freed
 
 
-def _strips(saliency: Pixels, least: int = 1) -> Iterator[slice]:
-    """Slices that cover all rows, each of about `STRIP` pixels and at least so many rows."""
+def _strips(saliency: Pixels) -> Iterator[slice]:
+    """Slices that cover all rows, each of about `STRIP` pixels."""
     height, width = saliency.shape
-    rows = max(least, STRIP // width, 1)
+    rows = max(STRIP // width, 1)
     for top in range(0, height, rows):
         yield slice(top, min(height, top + rows))
 

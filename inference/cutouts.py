@@ -8,7 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image, ImageColor
 from data.image_io import Pixels, read_image
 from inference import compositing
 from utils.errors import UserError
-from utils.files import replace_bytes
+from utils.files import write_beside
 
 KINDS = ("rgba", "map", "white", "green", "blur", "overlay")
 """Words of `--type`; a colour or an image file is given as it is."""
@@ -27,6 +27,7 @@ SUFFIXES = (".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg")
 _WORDS = {"white": (255, 255, 255), "green": (0, 255, 0)}
 _HEADER = 33  # bytes of a PNG before its second chunk
 _METRE = 0.0254  # of an inch
+_LARGE = 1 << 26  # bytes of pixels
 
 
 class CutoutError(UserError):
@@ -127,20 +128,39 @@ def check_format(path: Path, alpha: bool) -> None:
 
 
 def write_cutout(path: Path, array: Pixels, profile: bytes = b"", dpi: tuple[float, float] | None = None) -> None:
-    """Writes an image in the format of the suffix, whole or not at all; see `encode` for the arguments.
+    """Writes an image in the format of the suffix, whole or not at all; see `encode_to` for the arguments.
 
     Raises:
         CutoutError: see `check_format`.
         WriteError: the file cannot be written.
     """
     check_format(path, array.shape[2:] == (4,))
-    replace_bytes(path, encode(array, path.suffix.lower(), profile, dpi))
+
+    def write(part: Path) -> None:
+        with part.open("w+b") as file:
+            encode_to(file, array, path.suffix.lower(), profile, dpi)
+
+    write_beside(path, write)
 
 
 def encode(array: Pixels, suffix: str = ".png", profile: bytes = b"", dpi: tuple[float, float] | None = None) -> bytes:
-    """The content of an image file.
+    """The content of an image file; see `encode_to`."""
+    stream = io.BytesIO()
+    encode_to(stream, array, suffix, profile, dpi)
+    return stream.getvalue()
+
+
+def encode_to(
+    file: IO[bytes],
+    array: Pixels,
+    suffix: str = ".png",
+    profile: bytes = b"",
+    dpi: tuple[float, float] | None = None,
+) -> None:
+    """Writes the content of an image file.
 
     Args:
+        file: where to.
         array: grey, RGB or RGBA.
         suffix: one of `SUFFIXES`; WebP and TIFF are lossless, JPEG has quality 95.
         profile: ICC profile of the colours; empty if none.
@@ -149,9 +169,9 @@ def encode(array: Pixels, suffix: str = ".png", profile: bytes = b"", dpi: tuple
     Shapes:
         array: (H, W), (H, W, 3) or (H, W, 4).
     """
-    if suffix == ".png":
-        return _png(array, profile, dpi)
-    buffer = io.BytesIO()
+    if suffix == ".png" and array.size < _LARGE:
+        file.writelines(_png(array, profile, dpi))
+        return
     known: dict[str, Any] = {"icc_profile": profile or None}
     if dpi and suffix == ".webp":
         known["exif"] = _resolution(dpi)
@@ -159,13 +179,14 @@ def encode(array: Pixels, suffix: str = ".png", profile: bytes = b"", dpi: tuple
         known["dpi"] = dpi
     image = Image.fromarray(np.ascontiguousarray(array))
     match suffix:
+        case ".png":  # by Pillow, which is slower and needs no copies of the pixels
+            image.save(file, "PNG", compress_level=1, **known)
         case ".webp":
-            image.save(buffer, "WEBP", lossless=True, exact=True, **known)
+            image.save(file, "WEBP", lossless=True, exact=True, **known)
         case ".tif" | ".tiff":
-            image.save(buffer, "TIFF", compression="tiff_adobe_deflate", **known)
+            image.save(file, "TIFF", compression="tiff_adobe_deflate", **known)
         case _:
-            image.save(buffer, "JPEG", quality=95, subsampling=0, **known)
-    return buffer.getvalue()
+            image.save(file, "JPEG", quality=95, subsampling=0, **known)
 
 
 def _resolution(dpi: tuple[float, float]) -> bytes:
@@ -175,18 +196,14 @@ def _resolution(dpi: tuple[float, float]) -> bytes:
     return exif.tobytes()
 
 
-def _png(array: Pixels, profile: bytes, dpi: tuple[float, float] | None) -> bytes:
+def _png(array: Pixels, profile: bytes, dpi: tuple[float, float] | None) -> list[bytes | memoryview]:
     """Encoded by OpenCV, which is fast; the chunks that it cannot write are put behind the header."""
     orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    encoded = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, orders[array.shape[2]]))[1]
-    data = encoded.tobytes()
-    del encoded
-    chunks = b""
-    if profile:
-        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    encoded = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, orders[array.shape[2]]))[1].data
+    chunks = [_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))] if profile else []
     if dpi is not None:
-        chunks += _chunk(b"pHYs", struct.pack(">IIB", round(dpi[0] / _METRE), round(dpi[1] / _METRE), 1))
-    return data[:_HEADER] + chunks + data[_HEADER:] if chunks else data
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", round(dpi[0] / _METRE), round(dpi[1] / _METRE), 1)))
+    return [encoded[:_HEADER], *chunks, encoded[_HEADER:]]
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -18,7 +18,7 @@ from inference.compositing import overlay
 from inference.cutouts import Style, write_cutout
 from inference.manifest import NAME as MANIFEST
 from inference.manifest import Identity, record
-from inference.memory import ByteBudget
+from inference.memory import ByteBudget, trim
 from inference.pipeline import Failure, Stages, run
 from inference.predictor import Predictor, Prepared
 from inference.refinement import Refinement
@@ -28,7 +28,7 @@ from inference.tasks import Outputs, Task
 Logits = NDArray[np.float32]
 
 MOST_STREAMS = 8  # more calls side by side fill the memory, not the cores
-READING, WRITING, DRAWING = 18, 10, 26  # bytes a pixel while an image is read, its map written, its cutout drawn
+READING, WRITING, DRAWING = 8, 10, 13  # bytes a pixel while an image is read, its map written, its cutout drawn
 KEPT = 1 << 20  # pixels; a larger image is read again when it is drawn on, since many wait for the network
 LEAST_BUDGET, BUDGET_OF_A_WORKER = 512 << 20, 128 << 20  # bytes
 
@@ -164,15 +164,20 @@ class _Stages:
         return [kind for kind in self.writer.outputs.kinds if kind != "maps"]
 
     def _draw(self, task: Task, loaded: Loaded, saliency: Pixels) -> None:
-        image, metadata = self._image(task) if loaded.image is None else loaded.image
-        if image.shape[:2] != loaded.size:
-            raise DataError(f"{task.image}: changed while it was read. Run again with --resume.")
-        if "overlay" in self._drawn:
-            self._save(task, "overlay", overlay(image, saliency))
-        if "cutout" in self._drawn:
-            pixels = self.writer.style.compose(image, saliency)
-            del image, loaded  # large images are freed before the result is encoded
-            self._save(task, "cutout", pixels, metadata)
+        for kind in reversed(self._drawn):  # the cutout first, which needs the most memory
+            # A large image is read for each kind, since it is freed before the result is encoded.
+            image, metadata = self._image(task) if loaded.image is None else loaded.image
+            if image.shape[:2] != loaded.size:
+                raise DataError(f"{task.image}: changed while it was read. Run again with --resume.")
+            draw = overlay if kind == "overlay" else self.writer.style.compose
+            pixels = draw(image, saliency)
+            del image
+            if loaded.image is None:
+                trim()
+            self._save(task, kind, pixels, metadata if kind == "cutout" else None)
+            del pixels
+            if loaded.image is None:
+                trim()
 
     def _save(self, task: Task, kind: str, pixels: Pixels, metadata: ImageMetadata | None = None) -> None:
         path = self.writer.outputs.path(task, kind)

@@ -27,6 +27,8 @@ class ByteBudget:
         with self._freed:
             self._freed.wait_for(lambda: self._used == 0 or self._used + count <= self.limit)
             self._used += count
+        if count >= LARGE:
+            trim()
         try:
             yield
         finally:

@@ -93,7 +93,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_bytes(path: Path, content: bytes) -> None:
+def replace_bytes(path: Path, content: bytes | memoryview) -> None:
     """`write_beside` of bytes."""
     write_beside(path, lambda part: part.write_bytes(content))
 

@@ -85,6 +85,18 @@ def test_files_keep_pixels_profile_and_resolution(image, suffix, channels):
         assert (read == array).all()
 
 
+def test_a_large_png_has_the_same_content(image, monkeypatch):
+    """It is encoded by Pillow, which needs no copy of the pixels."""
+    array = np.dstack([image, image[..., 0]])
+    small = encode(array, ".png", PROFILE, (300.0, 200.0))
+    monkeypatch.setattr("inference.cutouts._LARGE", array.size)
+    large = encode(array, ".png", PROFILE, (300.0, 200.0))
+    assert large != small
+    files = [Image.open(io.BytesIO(content)) for content in (small, large)]
+    assert files[0].info == files[1].info
+    assert (np.asarray(files[0]) == array).all() and (np.asarray(files[1]) == array).all()
+
+
 def test_formats_that_cannot_hold_the_result(image, tmp_path):
     with pytest.raises(CutoutError, match=r"a\.jpg: JPEG has no transparency"):
         write_cutout(tmp_path / "a.jpg", np.dstack([image, image[..., 0]]))
