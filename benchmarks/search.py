@@ -152,7 +152,7 @@ def profile_steps(table: Path) -> None:
         "# Where a search step spends its time", "",
         f"`python benchmarks/search.py --profile`; {banner(CPU, precision)}; ResNet-50, 128 channels, {SIDE} pixels, "
         f"batch {BATCH}; one step of each variant under PyTorch's profiler. Multiply-accumulates are those of "
-        "convolutions and products, forward and backward, as PyTorch counts them; the rate is that of a lone 3x3 of "
+        "convolutions and products, forward and backward, as PyTorch counts them. The rate is that of a lone 3x3 of "
         "128 channels on 64 x 64 pixels, forward, in the variant's precision and layout.",
     ]  # fmt: skip
     for variant in variants():

@@ -12,9 +12,9 @@ Variants, each in a process of its own, alternated:
 On a CPU without bfloat16 units there is no bf16. The loss and what the optimizer computes are the same in all. One more
 step of each goes through PyTorch's profiler.
 
-The limit is measured in the same run, see benchmarks/limits.py: every convolution of a step and its gradients alone, in
-our precision, and the bytes that everything else moves, each operation apart, at the speed of a copy. Share of the
-limit: its time over that of our step.
+The limit is measured in the same run, see benchmarks/limits.py. It takes every convolution of a step
+and its gradients alone, in our precision. The bytes that everything else moves count at the speed of a copy, each
+operation apart. Share of the limit: its time over that of our step.
 
 Then the first batches of a real epoch of the ResNet-50 network run, read and augmented by two worker processes. The
 report states the share of that time in which the loop waited for its next batch, the start of the workers included.

@@ -1,8 +1,8 @@
 """Auto-MSFNet: encoder, lateral convolutions, three FusionCells, three heads.
 
 Source: paper Figure 2 (overview); layer details from the authors' released code.
-Differs from the released code: sizes follow the input and the encoder's strides, so any image size works,
-and the logits come out at the input's size instead of a fixed 256.
+Differs from the released code: sizes follow the input and the encoder's strides, so any image size works.
+The logits come out at the input's size instead of a fixed 256.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """MixedOp: one edge of the supernet, a weighted sum over all candidate operations.
 
 Source: DARTS (arXiv 1806.09055), equation 2, with the name of its public code. Candidates have BatchNorm without scale
-and shift and with the statistics of the batch, as in that code; `skip_connect` gets one as well, so that all weights
+and shift and with the statistics of the batch, as in that code. `skip_connect` gets one as well, so that all weights
 compare outputs of the same scale. Partial channels are PC-DARTS' (arXiv 1907.05737), the auxiliary skip is DARTS-'
 (arXiv 2009.01027).
 
@@ -83,7 +83,7 @@ class MixedOp(nn.Module):
         if self.width == x.shape[1]:
             mixed = self._mix(x)
         else:
-            # The mixed channels go last instead of PC-DARTS' shuffle: the next edge mixes other channels, and no
+            # The mixed channels go last instead of PC-DARTS' shuffle. The next edge mixes other channels, and no
             # channel is gathered by itself, which is slow where channels are innermost in memory.
             part = self._mix(x[:, : self.width].contiguous(memory_format=torch.channels_last))
             if part.requires_grad:

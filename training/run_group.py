@@ -1,8 +1,8 @@
 """Runs that belong together: a comparison, an ablation, a benchmark that trains. Each is done once.
 
-A run is recognised by its content: program, settings with their defaults, the bytes of the weights, genotypes and
-plugin files that they name, and the names and sizes of the images. Folders have readable names, which mean nothing: a
-folder that is renamed is found, and another run never passes for a finished one.
+A run is recognised by its content. That is its program, its settings with their defaults, the bytes of the weights,
+genotypes and plugin files that they name, and the names and sizes of the images. Folders have readable
+names, which mean nothing: a folder that is renamed is found, and another run never passes for a finished one.
 """
 
 import hashlib

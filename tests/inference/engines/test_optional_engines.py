@@ -1,5 +1,6 @@
 """OpenVINO and ONNX Runtime: the maps of PyTorch. Each test needs what requirements-deploy.txt installs."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +11,7 @@ from data.layouts import find_pairs
 from data.masks import read_mask
 from data.transforms import prepare_image
 from evaluation.metrics import score_pair
+from inference.engines import conversion, onnx_engine, openvino_engine
 from inference.engines.base import EngineError
 from inference.engines.choice import build_engine
 from inference.engines.onnx_engine import OnnxEngine
@@ -64,8 +66,11 @@ def test_a_second_start_reads_what_the_first_converted(name, loaded, monkeypatch
 
 
 def test_a_damaged_engine_file_is_made_again(name, loaded, images, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("AUTO_MSFNET_CACHE", str(tmp_path))
     exact = build_engine(loaded, name, "fp32")(images)
+    own = {"openvino": openvino_engine, "onnxruntime": onnx_engine}[name].FORMAT
+    whole = conversion.model_file(own, loaded, 64).parent
+    shutil.copytree(whole, tmp_path / whole.name)
+    monkeypatch.setenv("AUTO_MSFNET_CACHE", str(tmp_path))
     for kept in (path for path in tmp_path.rglob("model.*") if path.suffix != ".xml"):
         kept.write_bytes(kept.read_bytes()[:-1000])
     assert torch.equal(build_engine(loaded, name, "fp32")(images), exact)
