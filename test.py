@@ -6,6 +6,7 @@
     python test.py --data ECSSD=DIR PASCAL-S=DIR             datasets, scored beside the paper's Table 1
     python test.py --weights FILE.pth --data ECSSD=DIR       a checkpoint of the authors, recognised by its content
     python test.py --images DIR --resume                     resume a run that was stopped
+    python test.py --images 'shards-{000..199}.tar' --out OUT     tar shards of WebDataset, maps as tar shards
     python test.py --images DIR --engine openvino --precision int8     another engine and precision
     torchrun --nproc-per-node 4 test.py --images DIR         a large folder, divided among processes or GPUs
     python test.py --video FILE --cutout                     a video; --video 0 is the first camera, Ctrl-C ends it
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
     from inference.map_writer import MapWriter
     from inference.predictor import Predictor
     from inference.results import Result
-    from inference.tasks import ImageSet, Outputs
+    from inference.tasks import ImageSet, Outputs, Task
     from inference.video.reader import Clip
     from inference.weights import LoadedNetwork
     from training.processes import Processes
 
 CALIBRATION_IMAGES = 100
+MANY = 10_000  # images that tar shards are taken to hold, when the engine is chosen
 PACKAGES = (
     "torch", "torchvision", "timm", "opencv-python-headless", "numpy", "pillow", "pysodmetrics", "openvino",
     "onnxruntime", "nncf",
@@ -141,7 +143,7 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
         UserError: something is missing, contradictory, or an output would replace an input.
     """
     from inference.cutouts import Style
-    from inference.tasks import Outputs, dataset_set, folder_set
+    from inference.tasks import Outputs, dataset_set
     from inference.weights import load_network, weights_path
     from settings.plugins import run_files
 
@@ -153,7 +155,9 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     sets: list[ImageSet] = []
     if clip is None:
         named = [dataset_set(name, root, settings.mask_values) for name, root in settings.data.items()]
-        sets = named or [folder_set(settings.images)]
+        sets = named or [images_of(settings.images)]
+    if any(each.shards for each in sets) and settings.sheet:
+        raise UserError(f"--sheet: there is none of the tar shards {settings.images}. Leave it out.")
     outputs = Outputs.of(settings.out, settings.kinds, sets, style)
     if outputs.file and (settings.sheet or settings.resume):
         raise UserError(f"--out {settings.out}: is one file; --sheet and --resume need a folder as --out.")
@@ -169,6 +173,17 @@ def open_video(settings: TestSettings) -> "Clip | None":
     from inference.video.reader import Clip
 
     return Clip(settings.video)
+
+
+def images_of(path: Path) -> "ImageSet":
+    """The images of a folder, a file, or of tar shards: `shards-{000..199}.tar`."""
+    if path.suffix == ".tar":
+        from inference.shards import shard_set  # it imports WebDataset, which takes seconds
+
+        return shard_set(path)
+    from inference.tasks import folder_set
+
+    return folder_set(path)
 
 
 def check_paths(
@@ -208,7 +223,8 @@ def build(settings: TestSettings, request: Request, processes: "Processes") -> "
     from inference.predictor import Predictor
     from utils.device import keep_memory
 
-    count = sum(len(each.tasks) for each in request.sets)
+    shards = any(each.shards for each in request.sets)
+    count = sum(len(each.tasks) for each in request.sets) if not shards else MANY
     share = settings.batch * torch.get_num_threads() if request.clip is not None else -(-count // processes.world)
     predictor = Predictor.from_loaded(
         request.loaded, processes.device, settings.precision, None, settings.engine,
@@ -225,6 +241,8 @@ def calibration_paths(settings: TestSettings, request: Request) -> list[Path]:
 
     if settings.precision != "int8":
         return []
+    if settings.calibration is None and any(each.shards for each in request.sets):
+        raise UserError("--precision int8: tar shards cannot be calibrated on. Give a folder as --calibration.")
     sets = request.sets if settings.calibration is None else [folder_set(settings.calibration)]
     paths = [task.image for each in sets for task in each.tasks]
     return paths[:: max(1, -(-len(paths) // CALIBRATION_IMAGES))]
@@ -305,6 +323,8 @@ def write_maps(writer: "MapWriter", images: "ImageSet", kept: set[str], processe
     for note in images.notes:
         processes.print_once(f"note: {note}")
     tasks = images.tasks[processes.rank :: processes.world]
+    if images.shards:
+        return write_shards_of(writer, images, tasks, kept, processes)
     todo = len(writer.computed(tasks, kept))
     begin = time.perf_counter()
     with tqdm(total=todo, desc=images.title, unit="image", disable=None if processes.first else True) as bar:
@@ -313,6 +333,22 @@ def write_maps(writer: "MapWriter", images: "ImageSet", kept: set[str], processe
     done = tuple(task for task in tasks if task not in failed)
     stayed = sum(task.name in kept for task in tasks)
     return Result(images, done, tuple(failures), time.perf_counter() - begin, stayed)
+
+
+def write_shards_of(
+    writer: "MapWriter", images: "ImageSet", tasks: "Sequence[Task]", kept: set[str], processes: "Processes"
+) -> "Result":
+    """Writes this process's share of the shards of a set."""
+    from tqdm import tqdm
+
+    from inference.results import Result
+    from inference.shards import write_shards
+
+    begin = time.perf_counter()
+    with tqdm(desc=images.title, unit="image", disable=None if processes.first else True) as bar:
+        written = write_shards(writer, tasks, kept, bar.update)
+    seconds, stayed = time.perf_counter() - begin, sum(task.name in kept for task in tasks)
+    return Result(images, written.done, written.failures, seconds, stayed, members=written.images)
 
 
 def write_video(settings: TestSettings, request: Request, predictor: "Predictor", conditions: dict[str, Any]) -> int:

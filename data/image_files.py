@@ -105,6 +105,26 @@ class ImageReadError(DataError):
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """An image file that is held in memory, such as a member of an archive.
+
+    Attributes:
+        name: what messages call it.
+        data: its content.
+    """
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Encoded
+"""Where an image is read from."""
+
+
+@dataclass(frozen=True)
 class OpenImage:
     """An image file of which the header is read.
 
@@ -135,7 +155,7 @@ class OpenImage:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Source) -> Iterator[None]:
     """Converts every error of a decoder to an `ImageReadError` that names the file.
 
     Decoders raise what they like: `RuntimeError`, `NotImplementedError`, `KeyError`, `struct.error`.
@@ -153,7 +173,7 @@ def reading(path: Path) -> Iterator[None]:
         raise ImageReadError(f"{path}: damaged or truncated ({reason}). Download or export it again.") from error
 
 
-def open_image(path: Path, max_pixels: int = PIXEL_LIMIT) -> OpenImage:
+def open_image(path: Source, max_pixels: int = PIXEL_LIMIT) -> OpenImage:
     """Opens an image file and reads its header. Use it inside `reading(path)`.
 
     Args:
@@ -236,21 +256,25 @@ def _pillow(data: bytes) -> Image.Image:
     raise failed
 
 
-def _content(path: Path) -> bytes:
+def _content(source: Source) -> bytes:
     """The bytes of a file, read only if it may hold a supported image."""
+    if isinstance(source, Encoded):
+        return _image_bytes(source.data[:_HEAD], len(source.data), lambda: source.data[_HEAD:])
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-            start = head.lstrip(b"\r\n")
-            jpeg = start.startswith(b"\xff\xd8")
-            if head and not jpeg and not _plugins(head):
-                raise ImageReadError(_described(head, path.stat().st_size))
-            data = head + file.read()
+        with source.open("rb") as file:
+            return _image_bytes(file.read(_HEAD), source.stat().st_size, file.read)
     except OSError as error:
         raise ImageReadError(f"cannot be opened ({error.strerror or error}).") from error
-    if not data:
+
+
+def _image_bytes(head: bytes, size: int, rest: Callable[[], bytes]) -> bytes:
+    if not head:
         raise ImageReadError("the file is empty (0 bytes). Download or export it again.")
-    return data[len(head) - len(start) :] if jpeg else data
+    start = head.lstrip(b"\r\n")
+    jpeg = start.startswith(b"\xff\xd8")
+    if not jpeg and not _plugins(head):
+        raise ImageReadError(_described(head, size))
+    return (start if jpeg else head) + rest()
 
 
 def _plugins(data: bytes) -> list[Callable[[IO[bytes], str | bytes], Image.Image]]:

@@ -31,6 +31,7 @@ from data.image_files import (
     ImageReadError,
     OpenImage,
     Pixels,
+    Source,
     eight_bits,
     open_image,
     reading,
@@ -88,15 +89,14 @@ def read_image(path: str | Path, max_pixels: int = PIXEL_LIMIT) -> Pixels:
         return _upright_colours(open_image(path, max_pixels))
 
 
-def read_image_with_metadata(path: str | Path, max_pixels: int = PIXEL_LIMIT) -> tuple[Pixels, ImageMetadata]:
+def read_image_with_metadata(source: Source, max_pixels: int = PIXEL_LIMIT) -> tuple[Pixels, ImageMetadata]:
     """Reads an image as `read_image`, and its colour profile and resolution from the same bytes.
 
     Raises:
         ImageReadError: see `read_image`. Broken metadata is ignored.
     """
-    path = Path(path)
-    with reading(path):
-        opened = open_image(path, max_pixels)
+    with reading(source):
+        opened = open_image(source, max_pixels)
         profile, dpi, size = _profile(opened), _dpi(opened), opened.size
         if opened.orientation > 4:
             size = (size[1], size[0])

@@ -114,7 +114,8 @@ class Entry:
 
     def _is_written(self, path: Path, kind: str) -> bool:
         with suppress(OSError):
-            return path.stat().st_size == self.sizes.get(kind) and is_whole_png(path)
+            whole = path.suffix != ".png" or is_whole_png(path)
+            return whole and path.stat().st_size == self.sizes.get(kind)
         return False
 
 

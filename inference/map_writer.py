@@ -1,9 +1,8 @@
 """From images to files: the saliency maps of many images and, where wanted, overlays and cutouts."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, NamedTuple
 
 import cv2
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.image_files import PIXEL_LIMIT, open_image
+from data.image_files import PIXEL_LIMIT, Source, open_image
 from data.image_io import ImageMetadata, Pixels, read_image_with_metadata, write_png
 from inference.compositing import overlay
 from inference.cutouts import Style, write_cutout
@@ -58,6 +57,14 @@ class Loaded(NamedTuple):
     size: tuple[int, int]
     image: tuple[Pixels, ImageMetadata] | None
     identity: Identity | None
+
+
+class Output(NamedTuple):
+    """One output of an image: its kind, see `inference.tasks.KINDS`, and its pixels; a cutout has metadata."""
+
+    kind: str
+    pixels: Pixels
+    metadata: ImageMetadata | None = None
 
 
 @dataclass(frozen=True)
@@ -115,85 +122,112 @@ class MapWriter:
             stack.callback(cv2.setNumThreads, threads)
             path = self.outputs.folder / MANIFEST
             log = stack.enter_context(path.open("a", encoding="utf-8")) if self.records else None
-            stages = _Stages(self, ByteBudget(max(LEAST_BUDGET, self.workers * BUDGET_OF_A_WORKER)), log, kept)
-            steps = Stages(stages.read, stages.network, stages.write)
+            images = ImageStages(self)
+            files = _FileStages(images, log, kept)
+            steps = Stages(files.read, images.network, files.write)
             failures = run(self.computed(tasks, kept), steps, batch, self.workers, streams, settled)
         return [failure for failure in failures if failure.item.name not in kept]
 
 
-@dataclass(frozen=True)
-class _Stages:
-    writer: MapWriter
-    budget: ByteBudget
-    log: IO[str] | None
-    kept: Container[str] = frozenset()
+class ImageStages:
+    """The three stages of an image, whatever it is read from and written to, in bounded memory.
 
-    def read(self, task: Task) -> Loaded:
+    Args:
+        writer: says what is computed and drawn.
+    """
+
+    def __init__(self, writer: MapWriter) -> None:
+        self.writer = writer
+        self._budget = ByteBudget(max(LEAST_BUDGET, writer.workers * BUDGET_OF_A_WORKER))
+
+    def load(self, source: Source) -> Loaded:
         """Decodes and prepares an image."""
-        with self.budget.take(READING * self._pixel_count(task.image)):
-            identity = None if self.log is None else Identity.of(task.image)
-            image, metadata = self._image(task)
-            if identity is not None and not identity.has_same_times(task.image):
-                identity = None  # it changed while it was read: a later --resume makes it again
+        with self._budget.take(READING * self._pixel_count(source)):
+            image, metadata = self._image(source)
             height, width = image.shape[:2]
             keep = self._drawn and height * width <= KEPT
             prepared = self.writer.predictor.prepare(image)
-            return Loaded(prepared, (height, width), (image, metadata) if keep else None, identity)
+            return Loaded(prepared, (height, width), (image, metadata) if keep else None, None)
 
     def network(self, batch: Sequence[Loaded]) -> Sequence[Logits]:
         """Logits of a batch, each (S, S)."""
         return list(self.writer.predictor.logits([loaded.prepared for loaded in batch]))
 
-    def write(self, task: Task, loaded: Loaded, logits: Logits) -> None:
-        """Writes the map and what is drawn, unless they are kept."""
-        if task.name in self.kept:
-            return
-        outputs, refinement = self.writer.outputs, self.writer.refinement
+    def outputs(self, source: Source, loaded: Loaded, logits: Logits) -> Iterator[Output]:
+        """What is written of an image, one after the other; the map is the last. Drop each before taking the next.
+
+        Raises:
+            DataError: the image is drawn on and has another size than when it was read.
+        """
+        kinds, refinement = self.writer.outputs.kinds, self.writer.refinement
         cost = (DRAWING if self._drawn else WRITING) * loaded.size[0] * loaded.size[1]
-        with self.budget.take(cost):
+        with self._budget.take(cost):
             saliency = refinement.saliency(to_8bit(restore(refinement.logits(logits), loaded.size)))
             if self._drawn:
-                self._draw(task, loaded, saliency)
-            if "maps" in outputs.kinds:  # last: where a map is, all of an image is
-                self._save(task, "maps", saliency)
-            if self.log is not None and loaded.identity is not None:
-                record(self.log, task, loaded.identity, outputs)
+                yield from self._draw(source, loaded, saliency)
+            if "maps" in kinds:  # last: where a map is, all of an image is
+                yield Output("maps", saliency)
 
     @property
     def _drawn(self) -> list[str]:
         return [kind for kind in self.writer.outputs.kinds if kind != "maps"]
 
-    def _draw(self, task: Task, loaded: Loaded, saliency: Pixels) -> None:
+    def _draw(self, source: Source, loaded: Loaded, saliency: Pixels) -> Iterator[Output]:
         for kind in reversed(self._drawn):  # the cutout first, which needs the most memory
             # A large image is read for each kind, since it is freed before the result is encoded.
-            image, metadata = self._image(task) if loaded.image is None else loaded.image
+            image, metadata = self._image(source) if loaded.image is None else loaded.image
             if image.shape[:2] != loaded.size:
-                raise DataError(f"{task.image}: changed while it was read. Run again with --resume.")
+                raise DataError(f"{source}: changed while it was read. Run again with --resume.")
             draw = overlay if kind == "overlay" else self.writer.style.compose
             pixels = draw(image, saliency)
             del image
             if loaded.image is None:
                 trim()
-            self._save(task, kind, pixels, metadata if kind == "cutout" else None)
+            yield Output(kind, pixels, metadata if kind == "cutout" else None)
             del pixels
             if loaded.image is None:
                 trim()
 
-    def _save(self, task: Task, kind: str, pixels: Pixels, metadata: ImageMetadata | None = None) -> None:
-        path = self.writer.outputs.path(task, kind)
-        if metadata is None and not self.writer.outputs.file:
-            write_png(path, pixels)
-        elif metadata is None:
-            write_cutout(path, pixels)
-        else:
-            write_cutout(path, pixels, metadata.profile, metadata.dpi)
+    def _image(self, source: Source) -> tuple[Pixels, ImageMetadata]:
+        return read_image_with_metadata(source, self.writer.max_pixels)
 
-    def _image(self, task: Task) -> tuple[Pixels, ImageMetadata]:
-        return read_image_with_metadata(task.image, self.writer.max_pixels)
-
-    def _pixel_count(self, path: Path) -> int:
+    def _pixel_count(self, source: Source) -> int:
         """Pixels of an image by its header, for the bound on memory; 0 if unknown."""
         with suppress(Exception):
-            width, height = open_image(path, self.writer.max_pixels).image.size
+            width, height = open_image(source, self.writer.max_pixels).image.size
             return width * height
         return 0
+
+
+@dataclass(frozen=True)
+class _FileStages:
+    """The stages of an image that is a file and whose outputs are files."""
+
+    images: ImageStages
+    log: IO[str] | None
+    kept: Container[str]
+
+    def read(self, task: Task) -> Loaded:
+        """Decodes and prepares an image."""
+        identity = None if self.log is None else Identity.of(task.image)
+        loaded = self.images.load(task.image)
+        if identity is not None and not identity.has_same_times(task.image):
+            identity = None  # it changed while it was read: a later --resume makes it again
+        return loaded._replace(identity=identity)
+
+    def write(self, task: Task, loaded: Loaded, logits: Logits) -> None:
+        """Writes the map and what is drawn, unless they are kept."""
+        if task.name in self.kept:
+            return
+        outputs = self.images.writer.outputs
+        for output in self.images.outputs(task.image, loaded, logits):
+            path = outputs.path(task, output.kind)
+            if output.metadata is not None:
+                write_cutout(path, output.pixels, output.metadata.profile, output.metadata.dpi)
+            elif outputs.file:
+                write_cutout(path, output.pixels)
+            else:
+                write_png(path, output.pixels)
+            del output  # freed before the next one is drawn
+        if self.log is not None and loaded.identity is not None:
+            record(self.log, task, loaded.identity, outputs)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Generic, TypeVar, cast
 
 from utils.errors import UserError, one_line
@@ -58,6 +58,7 @@ def run(
     workers: int = 2,
     streams: int = 1,
     settled: Callable[[], object] = lambda: None,
+    group: Callable[[Item], object] = lambda item: None,
 ) -> list[Failure[Item]]:
     """Takes every item through the three stages; an item that fails does not stop the others.
 
@@ -70,6 +71,7 @@ def run(
         streams: network threads. One for each core, of one thread each, is fastest: a network that divides each
             layer among all cores waits while one of them decodes an image.
         settled: called once for every item, after it is written or has failed; for a progress bar.
+        group: of an item; a batch ends where the next item is of another group.
 
     Returns:
         The items that could not be read or written (`UserError`, `OSError` or `MemoryError`), in the order in which
@@ -88,8 +90,8 @@ def run(
     def finish(batches: int, results: int) -> None:
         """Submits and settles in order, until so few batches and results are pending."""
         while len(computing) > batches:
-            group, future = computing.popleft()
-            for (item, loaded), result in zip(group, future.result(), strict=True):
+            members, future = computing.popleft()
+            for (item, loaded), result in zip(members, future.result(), strict=True):
                 backlog.append((item, writers.submit(stages.write, item, loaded, result)))
         while len(backlog) > results:
             settle(*_written(*backlog.popleft()))
@@ -99,8 +101,8 @@ def run(
         _threads(streams, "network") as networks,
         _threads(workers, "write") as writers,
     ):
-        for group in _batches(_read_ahead(items, stages.read, readers, ahead), batch, settle):
-            computing.append((group, networks.submit(stages.network, [loaded for _, loaded in group])))
+        for members in _batches(_read_ahead(items, stages.read, readers, ahead), batch, settle, group):
+            computing.append((members, networks.submit(stages.network, [loaded for _, loaded in members])))
             finish(streams, ahead)  # one batch is ready while all streams are busy
         finish(0, 0)
     return failures
@@ -149,18 +151,19 @@ def _batches(
     started: Iterable[tuple[Item, Future[Loaded]]],
     size: int,
     settle: Callable[[Item, Fault | None], None],
+    group: Callable[[Item], object],
 ) -> Iterator[_Group[Item, Loaded]]:
-    """Parts of `size` items, each without those that could not be read, which are settled."""
-    started = iter(started)
-    while part := list(islice(started, size)):
-        group: _Group[Item, Loaded] = []
-        for item, future in part:
-            try:
-                group.append((item, future.result()))
-            except (UserError, OSError, MemoryError) as error:
-                settle(item, error)
-        if group:
-            yield group
+    """Parts of `size` items of one group, each without those that could not be read, which are settled."""
+    for _, members in groupby(started, lambda pair: group(pair[0])):
+        while part := list(islice(members, size)):
+            batch: _Group[Item, Loaded] = []
+            for item, future in part:
+                try:
+                    batch.append((item, future.result()))
+                except (UserError, OSError, MemoryError) as error:
+                    settle(item, error)
+            if batch:
+                yield batch
 
 
 def _written(item: Item, future: Future[None]) -> tuple[Item, Fault | None]:

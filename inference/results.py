@@ -30,6 +30,7 @@ class Result:
         failures: the others.
         seconds: time of the run.
         kept: how many of `done` were written by an earlier run.
+        members: of tar shards, how many images were written.
         scores: of a dataset.
         problem: why there are no scores, or of how many images they are.
     """
@@ -39,6 +40,7 @@ class Result:
     failures: tuple[Failure[Task], ...]
     seconds: float
     kept: int = 0
+    members: int = 0
     scores: "DatasetScores | None" = None
     problem: str | None = None
 
@@ -58,6 +60,7 @@ def merge(parts: Sequence[Result]) -> Result:
         tuple(failure for part in parts for failure in part.failures),
         max(part.seconds for part in parts),
         sum(part.kept for part in parts),
+        sum(part.members for part in parts),
     )
 
 
@@ -147,6 +150,10 @@ def summary(results: Sequence[Result], place: str) -> str:
     seconds = max(sum(result.seconds for result in results), 1e-9)
     kept = sum(result.kept for result in results)
     before = f" ({kept} kept from an earlier run)" if kept else ""
+    if any(result.images.shards for result in results):
+        members = sum(result.members for result in results)
+        speed = f"{members} images in {seconds:.1f} s, {members / seconds:.1f} images/s"
+        return f"{done} of {asked} shards, {speed}{before} -> {place}"
     return f"{done} of {asked} images in {seconds:.1f} s, {(done - kept) / seconds:.1f} images/s{before} -> {place}"
 
 
@@ -180,6 +187,7 @@ def _record(result: Result) -> dict[str, Any]:
         "source": str(result.images.root),
         "images": len(result.done),
         "kept": result.kept,
+        **({"members": result.members} if result.images.shards else {}),
         "failed": {str(failure.item.image): failure.reason for failure in result.failures},
         "unread": list(result.images.problems),
         "seconds": round(result.seconds, 3),

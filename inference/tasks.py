@@ -48,6 +48,7 @@ class ImageSet:
         root: the folder or file that they come from.
         tasks: the images.
         has_masks: whether they are scored.
+        shards: whether the tasks are tar shards of many images each, see `inference.shards`.
         mask_values: values of the foreground in masks, see `data.masks`.
         notes: printed before the run.
         problems: files that look like images and are not read, a line each.
@@ -57,6 +58,7 @@ class ImageSet:
     root: Path
     tasks: tuple[Task, ...]
     has_masks: bool = False
+    shards: bool = False
     mask_values: str = "auto"
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -70,11 +72,13 @@ class Outputs:
         out: `--out`.
         kinds: which of `KINDS` are written.
         file: whether `out` is the file of the only output.
+        suffix: of the outputs of a task.
     """
 
     out: Path
     kinds: tuple[str, ...] = ("maps",)
     file: bool = False
+    suffix: str = ".png"
 
     @classmethod
     def of(cls, out: Path, drawn: Sequence[str], sets: Sequence[ImageSet], style: Style) -> "Outputs":
@@ -83,6 +87,8 @@ class Outputs:
         Raises:
             TaskError, CutoutError: it names a file, but there are several images or outputs, or the format is wrong.
         """
+        if any(each.shards for each in sets):
+            return cls(out, ("maps", *drawn), suffix=".tar")
         if out.is_dir() or out.suffix.lower() not in SUFFIXES:
             return cls(out, ("maps", *drawn))
         count = sum(len(each.tasks) for each in sets)
@@ -94,7 +100,7 @@ class Outputs:
 
     def path(self, task: Task, kind: str) -> Path:
         """The file of one of the `KINDS` of an image."""
-        return self.out if self.file else self.out / kind / f"{task.name}.png"
+        return self.out if self.file else self.out / kind / f"{task.name}{self.suffix}"
 
     def paths(self, task: Task) -> list[Path]:
         """All files of an image."""
@@ -159,7 +165,8 @@ def dataset_set(name: str, root: Path, mask_values: str = "auto") -> ImageSet:
 def input_paths(sets: Sequence[ImageSet]) -> Iterator[Path]:
     """Every file and folder that the sets are read from."""
     for each in sets:
-        yield each.root
+        if not each.shards:  # the folder of shards is not searched
+            yield each.root
         for task in each.tasks:
             yield task.image
             if task.mask is not None:
