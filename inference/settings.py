@@ -139,7 +139,7 @@ def _add_network(parser: Parser) -> None:
     add = _adder(parser)
     add("--device", default="auto", choices=get_args(DeviceName), help="default: auto")
     add("--engine", default="auto", choices=get_args(EngineName), help="auto: the fastest whose maps are right")
-    add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: bf16 where it is fast")
+    add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: the fastest whose maps are right")
     add("--calibration", type=Path, metavar="DIR", help="images that int8 is calibrated on; default: those of the run")
     add("--compile", action="store_true", help="PyTorch: torch.compile; takes a minute, pays on GPUs")
     add("--size", type=Side, metavar="N", help="side of the network's input; default: that of the training")

@@ -23,7 +23,7 @@ def score_weights(weights: Path, datasets: Mapping[str, Sequence[Pair]]) -> dict
     """
     if not datasets:
         return {}
-    predictor = Predictor.from_pretrained(weights, engine="torch")
+    predictor = Predictor.from_pretrained(weights, engine="torch", precision="fp32")  # the same on every processor
     return {name: score(predictor, pairs, name) for name, pairs in datasets.items()}
 
 

@@ -63,13 +63,13 @@ def build_engine(
 ) -> Engine:
     """The named engine; `auto` takes the fastest that is installed and whose maps are within `TOLERANCE`.
 
-    For fewer than `FEW` images `auto` takes the choice of an earlier run, or else PyTorch in float32 without a trial.
+    A named engine in precision `auto` takes the fastest of its precisions in the same way. For fewer than `FEW` images
+    both take the choice of an earlier run, or else float32 without a trial, by PyTorch where no engine is named.
 
     Args:
         loaded: the network; not changed.
         engine: its name.
-        precision: `auto` measures all that are available if the engine is `auto`, else it takes bfloat16 where the
-            processor computes in it.
+        precision: `auto` measures all that are available.
         device: only PyTorch computes on devices other than the CPU.
         size: side S of the input; that of the training if None.
         calibration: prepared images, each (3, S, S), for int8; shipped models use the sample images if there are none.
@@ -83,10 +83,11 @@ def build_engine(
     if device.type == "cpu":
         keep_memory()  # before anything is timed, since it changes the times
     wanted = Wanted(
-        loaded, precision, device, loaded.size if size is None else size,
+        loaded, engine, precision, device, loaded.size if size is None else size,
         tuple(calibration), streams, compile,
     )  # fmt: skip
-    if engine != "auto":
+    measured = device.type == "cpu" and precision == "auto" and not compile
+    if engine != "auto" and not (measured and len(wanted.candidates()) > 1):
         return _checked(wanted, wanted.build(engine, precision))
     if compile:
         return _because(wanted.build("torch", precision), "the only engine for torch.compile")
@@ -100,6 +101,7 @@ class Wanted:
     """What `build_engine` was asked for."""
 
     loaded: LoadedNetwork
+    engine: EngineName
     precision: EnginePrecision
     device: torch.device
     size: int
@@ -152,14 +154,14 @@ class Wanted:
             tried.append(("onnxruntime", "fp32"))
             if quantises:
                 tried.append(("onnxruntime", "int8"))
-        return [one for one in tried if self.precision in ("auto", one[1])]
+        return [one for one in tried if self.precision in ("auto", one[1]) and self.engine in ("auto", one[0])]
 
     def key(self, *more: object) -> str:
         """A name for what is measured of this network on this machine."""
         packages = [(name, version(name)) for name in ("openvino", "onnxruntime", "onnx", "nncf") if installed(name)]
         images = cache.digest(image.contiguous().numpy().tobytes() for image in self.calibration)
         here = (machine.processor(), machine.cores(), torch.get_num_threads(), self.streams, str(self.device))
-        return cache.key(identity(self.loaded, self.size), self.precision, images, packages, here, *more)
+        return cache.key(identity(self.loaded, self.size), self.engine, self.precision, images, packages, here, *more)
 
 
 def _computes_bf16() -> bool:
@@ -193,8 +195,8 @@ def _checked(wanted: Wanted, engine: Engine) -> Engine:
 
 def _remembered(wanted: Wanted, images: int | None) -> Engine:
     """The choice that was measured before for this network on this machine, or a new one."""
-    name = f"choice-{wanted.key('choice', TOLERANCE)}"
-    found = cache.record(name) or {}
+    record_name = f"choice-{wanted.key('choice', TOLERANCE)}"
+    found = cache.record(record_name) or {}
     attempts = found.get("attempts", 0)
     few = images is not None and images < FEW and wanted.precision in ("auto", "fp32")
     if few or found.get("settled") or attempts >= ATTEMPTS:
@@ -202,9 +204,10 @@ def _remembered(wanted: Wanted, images: int | None) -> Engine:
         if engine is not None:
             return engine
     if few:
+        name, what = ("torch", "engines") if wanted.engine == "auto" else (wanted.engine, "precisions")
         return _because(
-            wanted.build("torch", "fp32"),
-            f"engines are not compared for {images} image{'s' * (images != 1)}; {FEW} or more are worth it",
+            wanted.build(name, "fp32"),
+            f"{what} are not compared for {images} image{'s' * (images != 1)}; {FEW} or more are worth it",
         )
     busy = machine.busy()
     engine, outcome = _fastest(wanted)
@@ -212,7 +215,7 @@ def _remembered(wanted: Wanted, images: int | None) -> Engine:
     cause = "the machine was busy" if busy else f"the turns differed by {100 * outcome.spread:.0f} %"
     again = "" if settled else f"; {cause}, so it is measured again at the next start"
     record = {"engine": engine.name, "precision": engine.precision, "reason": engine.reason}
-    cache.store(name, {**record, "settled": settled, "attempts": attempts + 1})
+    cache.store(record_name, {**record, "settled": settled, "attempts": attempts + 1})
     return _because(engine, engine.reason + again)
 
 
@@ -235,7 +238,8 @@ def _fastest(wanted: Wanted) -> tuple[Engine, Outcome[Candidate]]:
     Raises:
         EngineError: no candidate is available, or none is within `TOLERANCE`.
     """
-    notice(f"measuring which engine is fastest for {wanted.loaded.source.name} on this machine, once.")
+    what = "engine" if wanted.engine == "auto" else f"precision of {wanted.engine}"
+    notice(f"measuring which {what} is fastest for {wanted.loaded.source.name} on this machine, once.")
     images = prepared_samples(wanted.size)
     exact, excluded = _exact_maps(wanted, images), list[str]()
     differences: dict[Candidate, float] = {}

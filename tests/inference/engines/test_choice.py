@@ -162,6 +162,16 @@ def test_few_images_take_a_choice_that_is_not_settled(measured, alone):
     assert measured({TORCH: [0.01], OPENVINO: [0.02]}, images=7).name == "openvino"
 
 
+def test_a_named_engine_takes_the_fastest_of_its_precisions(measured, alone):
+    slow = measured({TORCH: [0.01], SHORT: [0.02]}, engine="torch")  # bfloat16 units without speed, as on some Xeons
+    assert (slow.name, slow.precision) == TORCH and "torch bf16 20.0" in slow.reason
+    assert measured({TORCH: [0.02], SHORT: [0.01]}).precision == "bf16"  # another question, another record
+    assert len(records(alone)) == 2
+    assert measured({TORCH: [0.02], SHORT: [0.01]}, engine="torch").precision == "fp32"  # the stored choice
+    few = measured({OPENVINO: [0.02], INT8: [0.01]}, engine="openvino", images=1)
+    assert (few.name, few.precision) == OPENVINO and "precisions are not compared for 1 image;" in few.reason
+
+
 def test_few_images_in_a_precision_of_the_users_are_measured(measured):
     assert "7.0 ms an image here" in measured({INT8: [0.007]}, precision="int8", images=7).reason
 
@@ -192,7 +202,7 @@ def test_candidates_are_all_that_is_installed_and_supported(loaded, monkeypatch)
     monkeypatch.setattr(choice, "precisions", lambda: ["fp32", "bf16", "fp16", "int8"])
     monkeypatch.setattr(choice, "_computes_bf16", lambda: True)
     image = (torch.zeros(3, 64, 64),)
-    wanted = choice.Wanted(loaded, "auto", torch.device("cpu"), 64, (), 1, False)
+    wanted = choice.Wanted(loaded, "auto", "auto", torch.device("cpu"), 64, (), 1, False)
     without = [TORCH, SHORT, OPENVINO, ("openvino", "bf16"), ("onnxruntime", "fp32")]
     assert wanted.candidates() == without
     assert set(replace(wanted, calibration=image).candidates()) == {*without, INT8, ("onnxruntime", "int8")}
