@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.map_writer import MapWriter, _Stages
+from inference.map_writer import MapWriter, _FileStages
 from inference.predictor import Predictor
 from tests.conftest import make_image
 from tests.test_test_script import files, results
@@ -73,7 +73,7 @@ def test_resume_after_a_kill(run, script, photos, monkeypatch):
     class Stop(BaseException):
         pass
 
-    make, calls = _Stages.write, []
+    make, calls = _FileStages.write, []
 
     def dies(self, *rest):
         calls.append(1)
@@ -81,7 +81,7 @@ def test_resume_after_a_kill(run, script, photos, monkeypatch):
             raise Stop
         make(self, *rest)
 
-    monkeypatch.setattr(_Stages, "write", dies)
+    monkeypatch.setattr(_FileStages, "write", dies)
     with pytest.raises(Stop):
         run("--images", photos, "--workers", "1")
     assert len(files(run.out / "maps")) < 3
