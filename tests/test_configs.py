@@ -8,7 +8,7 @@ from data.settings import SizeStage
 from settings.parser import parse
 from training.settings import TrainConfig
 
-RECIPES = ["lite", "resnet50", "vgg16"]
+RECIPES = ["base", "lite", "resnet50", "vgg16"]
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -22,7 +22,7 @@ def test_the_head_tells_command_hardware_and_expectation(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_is_a_recipe(name):
     config = parse(TrainConfig, "", ["--config", str(FOLDER / f"{name}.yaml"), "--seed", "7"])
-    assert config.seed == 7 and str(config.data.root) == "DUTS-TR"
+    assert config.seed == 7 and str(config.data.root) == "DUTS-TR" and config.seeds.split in (None, 0)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vgg16"])

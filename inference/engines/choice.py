@@ -143,7 +143,7 @@ class Wanted:
         tried: list[Candidate] = [("torch", "fp32"), ("torch", "bf16")] if _computes_bf16() else [("torch", "fp32")]
         images = self.samples() if self.precision == "int8" else self.calibration
         quantises = installed("nncf") and bool(images)
-        if installed("openvino"):
+        if self.engine in ("auto", "openvino") and installed("openvino"):
             there = precisions()
             usual = ("fp32", "bf16", *(["int8"] if quantises else []), *(["fp16"] if self.precision == "fp16" else []))
             names: list[EnginePrecision] = [
