@@ -97,12 +97,12 @@ def test_train_takes_the_genotype(scenes, finished, tmp_path):
 def test_a_stopped_search_resumes_to_the_same_state(scenes, finished, tmp_path, number):
     out = tmp_path / "stopped"
     running = Program(*command(scenes, out, "--save-every", "1"))
-    wait_for(lambda: step_of(out) >= 5, running)  # the alphas move from the fifth step on
+    wait_for(lambda: step_of(out) >= 5, running)  # the alphas move from the fifth step on; on a busy machine later
     running.send_signal(number)
     running.communicate(timeout=120)
     assert running.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     stopped = load_checkpoint(out / "last.pt")
-    assert 5 <= stopped["progress"]["step"] < 8 and len(stopped["alpha_optimizer"]["state"]) == 31
+    assert 5 <= stopped["progress"]["step"] <= 8 and len(stopped["alpha_optimizer"]["state"]) == 31
     assert search(scenes, out, "--save-every", "1").returncode == 0
     ours, theirs = load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt")
     for part in ("network", "optimizer", "alpha_optimizer", "progress"):
