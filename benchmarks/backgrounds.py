@@ -1,9 +1,11 @@
-"""Writes docs/backgrounds.jpg: the sample images with every `--type` of cutout.py.
+"""Draws the sample images with every `--type` of cutout.py.
 
-python benchmarks/backgrounds.py [FILE.jpg]
+python benchmarks/backgrounds.py                     writes docs/backgrounds.jpg
+python benchmarks/backgrounds.py --out FILE.jpg
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,6 +20,7 @@ from inference.contact_sheet import SheetRow, contact_sheet
 from inference.cutouts import Style
 from inference.onnx_maps import OnnxMaps
 from inference.saliency import to_8bit
+from settings.parser import arguments
 from utils.errors import exit_on_user_error
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,9 +30,11 @@ TYPES = ("rgba", "map", "white", "green", "#ff8000", "blur", "overlay", str(SAMP
 SQUARE = 12  # pixels of the pattern behind a transparent cutout
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Draws the sheet."""
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "backgrounds.jpg"
+    parser = arguments(__doc__, "benchmarks/backgrounds.py")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "backgrounds.jpg", metavar="FILE.jpg")
+    target = parser.parse_args(words).out
     maps = OnnxMaps(ROOT / "weights" / "lite.onnx")
     rows = []
     for name in IMAGES:

@@ -34,8 +34,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from net.settings import NetworkConfig
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.inference_report import figures, table, write_report
@@ -55,6 +53,7 @@ from inference.saliency import restore, to_8bit
 from inference.tasks import Outputs, Task, folder_set
 from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, build_network
+from net.settings import NetworkConfig
 from settings.parser import arguments
 from utils.device import DeviceError, banner, keep_memory
 from utils.errors import UserError, exit_on_user_error

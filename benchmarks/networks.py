@@ -16,8 +16,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from net.settings import NetworkConfig
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import UPDATE_HELP, table_folder
@@ -25,6 +23,7 @@ from evaluation.tables.writer import Table, markdown
 from inference.folding.network import fold
 from inference.weights import load_network, shipped
 from net.auto_msfnet import build_network
+from net.settings import NetworkConfig
 from settings.parser import arguments
 from utils.files import replace_text
 

@@ -32,8 +32,6 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-from net.settings import ArchitectConfig, SpaceConfig
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.limits import Limit, limit_of
@@ -46,6 +44,7 @@ from nas.settings import SearchConfig
 from net.architect import Architect, only
 from net.losses import saliency_loss
 from net.mixture import MixedOp
+from net.settings import ArchitectConfig, SpaceConfig
 from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
 from training.precision import candidates

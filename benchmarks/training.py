@@ -38,8 +38,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from net.settings import LossConfig, NetworkConfig
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.limits import Limit, limit_of
@@ -54,6 +52,7 @@ from net import losses
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
 from net.losses import saliency_loss
+from net.settings import LossConfig, NetworkConfig
 from training.optim import build_optimizer
 from training.precision import candidates, fastest, trial
 from training.settings import OptimConfig

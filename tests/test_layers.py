@@ -33,6 +33,25 @@ def test_programs_import_packages_only(program):
     assert not set(imported(ROOT / f"{program}.py")) & (ABOVE - {program}), "programs do not import each other"
 
 
+SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text("utf-8"))
+
+
+def test_the_benchmarks_are_found():
+    assert {"inference.py", "training.py", "search.py", "limits.py"} <= {path.name for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_benchmark_finds_the_packages_when_it_is_started_as_a_file(path):
+    """`python benchmarks/x.py` has benchmarks/ on its path, so the project's folder is added before its imports."""
+    ready = False
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Expr) and ast.unparse(node).startswith("sys.path.insert(0, "):
+            ready = True
+        names = {name for one in ast.walk(node) if isinstance(one, ast.ImportFrom) for name in [str(one.module)]}
+        ours = {name for name in names if name.partition(".")[0] in (*PACKAGES, "benchmarks")}
+        assert ready or not ours, f"{sorted(ours)} is imported before sys.path has the project's folder"
+
+
 def test_packages_import_no_program():
     found = {str(path.relative_to(ROOT)): names for path in FILES if (names := set(imported(path)) & {*ABOVE, "."})}
     assert not found
