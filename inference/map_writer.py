@@ -1,7 +1,7 @@
 """From images to files: the saliency maps of many images and, where wanted, overlays and cutouts."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
@@ -41,6 +41,17 @@ def even_batch(images: int, most: int, streams: int) -> int:
     """Images a call so that all streams have equally many calls: a long last one would leave the others idle."""
     calls = max(1, -(-images // (most * streams)))  # of each stream
     return max(1, -(-images // (calls * streams)))
+
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Inside, OpenCV uses one thread: images are processed side by side, and more would take the network's cores."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 class Loaded(NamedTuple):
@@ -116,10 +127,8 @@ class MapWriter:
         """
         streams = self.predictor.engine.streams
         batch = even_batch(len(tasks), self.batch, streams)
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # images are processed side by side; OpenCV's own threads would take the network's cores
         with ExitStack() as stack:
-            stack.callback(cv2.setNumThreads, threads)
+            stack.enter_context(one_opencv_thread())
             path = self.outputs.folder / MANIFEST
             log = stack.enter_context(path.open("a", encoding="utf-8")) if self.records else None
             images = ImageStages(self)

@@ -13,13 +13,12 @@ import re
 import tarfile
 import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import cv2
 from braceexpand import braceexpand
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 from webdataset.writer import TarWriter
@@ -28,7 +27,7 @@ from data.image_files import IMAGE_SUFFIXES, Encoded
 from inference.cutouts import encode
 from inference.manifest import NAME as MANIFEST
 from inference.manifest import Identity, record
-from inference.map_writer import ImageStages, Loaded, Logits, MapWriter, Output
+from inference.map_writer import ImageStages, Loaded, Logits, MapWriter, Output, one_opencv_thread
 from inference.pipeline import Failure, Stages, run
 from inference.tasks import ImageSet, Outputs, Task
 from utils.errors import UserError, one_line
@@ -91,9 +90,7 @@ def write_shards(
         kept: names of shards whose outputs stay as they are.
         settled: called once for each image, for a progress bar.
     """
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # as in MapWriter.write
-    with (writer.outputs.folder / MANIFEST).open("a", encoding="utf-8") as log:
+    with one_opencv_thread(), (writer.outputs.folder / MANIFEST).open("a", encoding="utf-8") as log:
         reader = _Reader(writer.outputs, [task for task in tasks if task.name not in kept], log)
         try:
             images = ImageStages(writer)
@@ -102,11 +99,10 @@ def write_shards(
             failures = run(reader, stages, writer.batch, writer.workers, streams, settled, lambda member: member.shard)
         finally:
             reader.close()
-            cv2.setNumThreads(threads)
     failed = [Failure(failure.item.task, failure.reason) for failure in failures]
-    broken = {failure.item for failure in reader.failures}
-    done = tuple(task for task in tasks if task not in broken)
-    return ShardsWritten(done, sum(shard.written for shard in reader.shards), (*reader.failures, *failed))
+    written = {shard.task: shard.written for shard in reader.shards if shard.finished}
+    done = tuple(task for task in tasks if task.name in kept or task in written)
+    return ShardsWritten(done, sum(written.values()), (*reader.failures, *failed))
 
 
 @dataclass(frozen=True)
@@ -125,10 +121,16 @@ class _Member:
 
 
 class _Shard:
-    """The outputs of one shard while they are written: in the order of the images, whatever the order they come in."""
+    """The outputs of one shard while they are written: in the order of the images, whatever the order they come in.
+
+    Attributes:
+        task: the shard.
+        written: how many images are in its outputs.
+        finished: whether its outputs are whole and in their place.
+    """
 
     def __init__(self, task: Task, outputs: Outputs, log: IO[str]) -> None:
-        self.task, self.written = task, 0
+        self.task, self.written, self.finished = task, 0, False
         self._outputs, self._log = outputs, log
         self._identity = Identity.of(task.image)
         self._parts = {kind: part_of(outputs.path(task, kind)) for kind in outputs.kinds}
@@ -141,41 +143,66 @@ class _Shard:
             self._files[kind] = TarWriter(str(part), user="", group="", mtime=0.0, encoder=False)
 
     def put(self, number: int, files: Files | None) -> None:
-        """Takes the outputs of an image; None if it failed."""
-        with self._lock:
-            if not self._files:  # abandoned
-                return
+        """Takes the outputs of an image; None if it failed.
+
+        Raises:
+            ShardError: the outputs cannot be written. The shard is abandoned; what comes later is dropped.
+        """
+        with self._writing():
             self._waiting[number] = files or {}
             self._whole = self._whole and files is not None
-            while self._next in self._waiting:
-                ready = self._waiting.pop(self._next)
-                for kind, (name, content) in ready.items():
-                    key, _, suffix = name.rpartition(".")
-                    self._files[kind].write({"__key__": key, suffix: content})
-                self.written += bool(ready)
-                self._next += 1
+            while self.is_open and self._next in self._waiting:
+                self._append(self._waiting.pop(self._next))
             self._finish()
 
     def end(self, count: int) -> None:
-        """States how many images the shard has."""
-        with self._lock:
+        """States how many images the shard has; raises as `put`."""
+        with self._writing():
             self._count = count
             self._finish()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether outputs are still taken: it is neither finished nor abandoned."""
+        return bool(self._files)
 
     def abandon(self) -> None:
         """Removes what is written so far; without effect on a finished shard."""
         with self._lock:
+            self._abandon()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except OSError as error:
+                self._abandon()
+                place = self._outputs.path(self.task, self._outputs.kinds[0])
+                raise ShardError(f"{place}: can't be written ({error.strerror or error}). Free space there.") from error
+
+    def _abandon(self) -> None:
+        with suppress(OSError):  # on a full disk the end of an archive cannot be written either
             self._close()
-            for part in self._parts.values():
-                with suppress(OSError):
-                    part.unlink()
+        self._files, self._waiting = {}, {}
+        for part in self._parts.values():
+            with suppress(OSError):
+                part.unlink()
+
+    def _append(self, files: Files) -> None:
+        for kind, (name, content) in files.items():
+            key, _, suffix = name.rpartition(".")
+            self._files[kind].write({"__key__": key, suffix: content})
+        self.written += bool(files)
+        self._next += 1
 
     def _finish(self) -> None:
-        if self._next != self._count or not self._files:
+        if self._next != self._count or not self.is_open:
             return
         self._close()
         for kind, part in self._parts.items():
             part.replace(self._outputs.path(self.task, kind))
+        self.finished = True
         if self._whole and self._identity.has_same_times(self.task.image):  # else a later --resume makes it again
             record(self._log, self.task, self._identity, self._outputs)
 
@@ -208,11 +235,12 @@ class _Reader:
                 for key, image in _images(task.image):
                     yield _Member(shard, number, key, image)
                     number += 1
+                    if not shard.is_open:  # its outputs cannot be written, which an image's failure has told
+                        break
+                shard.end(number)
             except ShardError as error:
                 shard.abandon()
                 self.failures.append(Failure(task, str(error)))
-            else:
-                shard.end(number)
 
     def close(self) -> None:
         """Removes what a run that ended early left half-written."""

@@ -1,5 +1,6 @@
 """Tar shards: every image once, in order and as from a file; damage stops its shard only; whole shards are kept."""
 
+import errno
 import io
 import tarfile
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from data.image_io import read_image
+from inference import shards
 from inference.manifest import Manifest
 from inference.map_writer import MapWriter
 from inference.predictor import Predictor
@@ -26,7 +28,7 @@ class Brightness:
         return 4 * images.mean(1, keepdim=True)
 
 
-def pictures(folder, names):
+def images_in(folder, names):
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(names):
         noise = np.random.default_rng(seed).integers(0, 255, (4 + seed % 3, 5, 3), np.uint8)
@@ -57,18 +59,18 @@ def names():
 
 
 def write(pattern, out, kinds=("maps",), resume=False):
-    shards = shard_set(pattern)
-    outputs = Outputs.of(out, kinds[1:], [shards], None)
+    found = shard_set(pattern)
+    outputs = Outputs.of(out, kinds[1:], [found], None)
     out.mkdir(exist_ok=True)
     manifest = Manifest(out, {"weights": "x"})
-    kept = manifest.kept(shards.tasks, outputs) if resume else set()
-    manifest.begin(shards.tasks, kept)
+    kept = manifest.kept(found.tasks, outputs) if resume else set()
+    manifest.begin(found.tasks, kept)
     writer = MapWriter(Predictor(Brightness()), outputs, batch=4)
-    return kept, write_shards(writer, shards.tasks, kept)
+    return kept, write_shards(writer, found.tasks, kept)
 
 
 def test_outputs_are_those_of_files_in_the_order_of_the_shard(tmp_path, names):
-    folder = pictures(tmp_path / "in", names)
+    folder = images_in(tmp_path / "in", names)
     pack(tmp_path / "s-0.tar", folder, names[:7], [("deep/0000.json", b"{}"), ("readme.txt", b"hello")])
     pack(tmp_path / "s-1.tar", folder, names[7:])
     _, written = write(tmp_path / "s-{0..1}.tar", tmp_path / "out")
@@ -84,7 +86,7 @@ def test_outputs_are_those_of_files_in_the_order_of_the_shard(tmp_path, names):
 
 
 def test_a_whole_shard_is_kept_and_a_changed_one_made_again(tmp_path, names):
-    folder = pictures(tmp_path / "in", names)
+    folder = images_in(tmp_path / "in", names)
     for number in range(3):
         pack(tmp_path / f"s-{number}.tar", folder, names[3 * number : 3 * number + 3])
     pattern, out = tmp_path / "s-{0..2}.tar", tmp_path / "out"
@@ -99,7 +101,7 @@ def test_a_whole_shard_is_kept_and_a_changed_one_made_again(tmp_path, names):
 
 
 def test_an_image_that_cannot_be_read_leaves_the_rest_and_is_tried_again(tmp_path, names):
-    folder = pictures(tmp_path / "in", names)
+    folder = images_in(tmp_path / "in", names)
     pack(tmp_path / "s.tar", folder, names[:3], [("deep/broken.jpg", b"no image"), ("deep/last.json", b"{}")])
     _, written = write(tmp_path / "s.tar", tmp_path / "out")
     (failure,) = written.failures
@@ -117,7 +119,7 @@ def test_an_image_that_cannot_be_read_leaves_the_rest_and_is_tried_again(tmp_pat
     ],
 )
 def test_a_damaged_shard_is_reported_and_does_not_stop_the_others(tmp_path, names, damage, reason):
-    folder = pictures(tmp_path / "in", names)
+    folder = images_in(tmp_path / "in", names)
     bad = pack(tmp_path / "s-0.tar", folder, names[:5])
     bad.write_bytes(damage(bad.read_bytes()))
     pack(tmp_path / "s-1.tar", folder, names[5:])
@@ -128,8 +130,31 @@ def test_a_damaged_shard_is_reported_and_does_not_stop_the_others(tmp_path, name
     assert [path.name for path in (tmp_path / "out/maps").iterdir()] == ["s-1.tar"]
 
 
+def test_a_shard_that_cannot_be_written_is_no_output_and_does_not_stop_the_others(tmp_path, names, monkeypatch):
+    folder = images_in(tmp_path / "in", names)
+    pack(tmp_path / "s-0.tar", folder, names[:7])
+    pack(tmp_path / "s-1.tar", folder, names[7:])
+    write_member, calls = shards.TarWriter.write, []
+
+    def full(self, sample):
+        calls.append(sample["__key__"])
+        if sample["__key__"] == "deep/0002":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_member(self, sample)
+
+    monkeypatch.setattr(shards.TarWriter, "write", full)
+    _, written = write(tmp_path / "s-{0..1}.tar", tmp_path / "out")
+    (failure,) = written.failures
+    assert (
+        failure.reason == f"{tmp_path}/out/maps/s-0.tar: can't be written (No space left on device). Free space there."
+    )
+    assert [task.name for task in written.done] == ["s-1"] and written.images == 3
+    assert [path.name for path in (tmp_path / "out/maps").iterdir()] == ["s-1.tar"]
+    assert calls == [f"deep/{number:04d}" for number in (0, 1, 2, 7, 8, 9)]  # nothing goes into an abandoned shard
+
+
 def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path, names):
-    folder = pictures(tmp_path / "in", names)
+    folder = images_in(tmp_path / "in", names)
     pack(tmp_path / "s.tar", folder, [], [("../../evil.png", (folder / names[0]).read_bytes())])
     _, written = write(tmp_path / "s.tar", tmp_path / "out")
     assert "leads out of its folder" in written.failures[0].reason
