@@ -156,8 +156,11 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     if clip is None:
         named = [dataset_set(name, root, settings.mask_values) for name, root in settings.data.items()]
         sets = named or [images_of(settings.images)]
-    if any(each.shards for each in sets) and settings.sheet:
-        raise UserError(f"--sheet: there is none of the tar shards {settings.images}. Leave it out.")
+    if any(each.shards for each in sets):
+        if settings.sheet:
+            raise UserError(f"--sheet: there is none of the tar shards {settings.images}. Leave it out.")
+        if settings.precision == "int8" and settings.calibration is None:
+            raise UserError("--precision int8: tar shards cannot be calibrated on. Give a folder as --calibration.")
     outputs = Outputs.of(settings.out, settings.kinds, sets, style)
     if outputs.file and (settings.sheet or settings.resume):
         raise UserError(f"--out {settings.out}: is one file; --sheet and --resume need a folder as --out.")
@@ -241,8 +244,6 @@ def calibration_paths(settings: TestSettings, request: Request) -> list[Path]:
 
     if settings.precision != "int8":
         return []
-    if settings.calibration is None and any(each.shards for each in request.sets):
-        raise UserError("--precision int8: tar shards cannot be calibrated on. Give a folder as --calibration.")
     sets = request.sets if settings.calibration is None else [folder_set(settings.calibration)]
     paths = [task.image for each in sets for task in each.tasks]
     return paths[:: max(1, -(-len(paths) // CALIBRATION_IMAGES))]

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import cv2
 import numpy as np
@@ -291,6 +292,25 @@ def test_video(run, tmp_path, capsys):
             run(*words)
     with pytest.raises(UserError, match="no such video file"):
         run("--video", tmp_path / "none.mp4")
+
+
+def test_tar_shards_are_read_and_written(run, photos, tmp_path, capsys):
+    for number, names in enumerate((["a.jpg"], ["deep/er/b.png", "deep/c.webp"])):
+        with tarfile.open(tmp_path / f"s-{number}.tar", "w") as tar:
+            for name in names:
+                tar.add(photos / name, name)
+    pattern = tmp_path / "s-{0..1}.tar"
+    for refused in (["--sheet"], ["--precision", "int8"]):
+        with pytest.raises(UserError, match=f"{refused[0]}.*tar shards"):
+            run("--images", pattern, *refused)
+    assert not run.out.exists()
+    assert run("--images", pattern, "--cutout") == 0
+    assert "2 of 2 shards, 3 images in" in capsys.readouterr().out
+    with tarfile.open(run.out / "cutout/s-1.tar") as tar:
+        assert tar.getnames() == ["deep/er/b.png", "deep/c.png"]
+    assert results(run.out)["sets"][0]["members"] == 3
+    assert run("--images", pattern, "--cutout", "--resume") == 0
+    assert "2 of 2 shards, 0 images in" in capsys.readouterr().out
 
 
 def test_calibration_is_of_int8(run, photos):
