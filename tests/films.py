@@ -71,8 +71,8 @@ def write_sound(out, track, start, seconds):
     out.mux(track.encode(None))
 
 
-def read_film(path):
-    """Frames of a film as (seconds, RGB or RGBA), with the stream's properties."""
+def read_film(path, decoder=None):
+    """Frames of a film as (seconds, RGB or RGBA), with the stream's properties; `decoder` replaces FFmpeg's own."""
     with av.open(f"file:{path.absolute()}") as film:
         video = film.streams.video[0]
         look = video.codec_context
@@ -82,9 +82,11 @@ def read_film(path):
             "rate": float(video.average_rate), "sound": len(film.streams.audio), "codec": look.name,
         }  # fmt: skip
         frames = []
-        for frame in film.decode(video):
+        codec = video if decoder is None else av.CodecContext.create(decoder, "r")
+        for frame in (frame for packet in film.demux(video) for frame in codec.decode(packet)):
             form = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
-            frames.append((frame.time, frame.reformat(format=form, interpolation=EXACT).to_ndarray()))
+            seconds = None if frame.pts is None else float(frame.pts * video.time_base)
+            frames.append((seconds, frame.reformat(format=form, interpolation=EXACT).to_ndarray()))
     return frames, properties
 
 

@@ -154,6 +154,7 @@ class _File:
         self._reached, self._begun = -math.inf, math.inf  # time stamps of the packets, in seconds
         self._fault: str | None = None
         self._look: Look | None = None
+        self._order: int | None = None  # ticks from a stamp of an AVI to the one by which its frames are ordered
         self._decoded = self._frames()
 
     @property
@@ -176,17 +177,21 @@ class _File:
     @property
     def damage(self) -> str | None:
         """See `Clip.damage`."""
-        told, found = self._told(), max(0.0, self._reached - self._begun)
+        told, counted = self._told(), float(self._stream.frames / self.rate)
+        # The length in an FLV counts from zero, not from its first frame.
+        begun = 0.0 if self._container.format.name == "flv" else self.start
+        found = max(0.0, self._reached - self._begun)
+        reached = max(found, self._reached - begun)
         # Files estimate their length: two frames or one in a hundred do not count.
-        slack = max(2 / float(self.rate), 0.01 * (told or 0.0))
-        short = told is not None and told - max(found, self._reached - self.start) > slack
-        fewer = self._stream.frames - self.packets > max(2, 0.01 * self._stream.frames)
+        short = told is not None and told - reached > max(2 / float(self.rate), 0.01 * told)
+        missing = self._stream.frames - self.packets
+        fewer = missing > max(2, 0.01 * self._stream.frames) and counted - reached > 1.5 / float(self.rate)
         edited = "mp4" in self._container.format.name  # an edit list may hide frames that are counted
         words: list[str] = []
         if self._fault is not None:
             words.append(self._fault)
         elif (short or not edited) and (fewer or (short and not self._stream.frames)):
-            counted = float(self._stream.frames / self.rate)  # a damaged file's length is a guess by its size
+            # The length of a damaged file is a guess by its size.
             words.append(f"ends after {found:.1f} of {max(told or 0.0, counted):.1f} s")
         if self.holes:
             words.append(f"{self.holes} frames in between could not be read")
@@ -204,27 +209,43 @@ class _File:
             size = self._look.size[::-1]
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
             alpha = None if alpha is None else cv2.resize(alpha, size).astype(np.uint8, copy=False)
-        stamp = None if frame.pts is None else float(frame.pts * self._stream.time_base) - self.start
-        return pixels, alpha, stamp
+        ticks = self._stamp(frame)
+        return pixels, alpha, None if ticks is None else float(ticks * self._stream.time_base) - self.start
 
     def close(self) -> None:
         """Closes the file."""
         self._container.close()
 
+    def _stamp(self, frame: av.VideoFrame) -> int | None:
+        """When a frame is shown, in ticks; None if that is unknown.
+
+        An AVI has one stamp a packet, in the order of decoding. B-frames would go back in time by it.
+        """
+        if self._container.format.name != "avi":
+            return frame.pts
+        if self._order is None and frame.pts is not None and frame.dts is not None:
+            self._order = frame.pts - frame.dts
+        return None if frame.dts is None or self._order is None else frame.dts + self._order
+
     def _frames(self) -> Iterator[Any]:
         try:
             for packet in self._container.demux(self._stream):
-                self._count(packet)
-                try:
-                    yield from self._decoder.decode(packet if packet.size else None)
-                except FFmpegError:
-                    self.holes += 1
+                # An empty packet says that nothing changed. To the decoder it would be the end of the film.
+                if packet.size:
+                    self._count(packet)
+                    yield from self._decoded_from(packet)
         except FFmpegError as error:
             self._fault = f"cannot be read to its end ({reason(error)})"
+        yield from self._decoded_from(None)
+
+    def _decoded_from(self, packet: av.Packet | None) -> Iterator[Any]:
+        """The frames that are whole after a packet; None ends the film."""
+        try:
+            yield from self._decoder.decode(packet)
+        except FFmpegError:
+            self.holes += 1
 
     def _count(self, packet: av.Packet) -> None:
-        if not packet.size:
-            return
         self.packets += 1
         if packet.pts is not None and packet.time_base is not None:
             stamp = float(packet.pts * packet.time_base)
