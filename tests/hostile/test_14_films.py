@@ -34,7 +34,7 @@ def copied(source, stem, alpha=False):
 
 
 def same_colours(one, other):
-    """Two decoded frames of one size differ by less than 2 grey levels on average, their channels' means by less than 1.5."""
+    """Frames of one size differ by less than 2 grey levels on average, the means of their channels by less than 1.5."""
     assert one.shape == other.shape
     difference = one.astype(int) - other
     assert np.abs(difference).mean() < 2 and np.abs(difference.mean(axis=(0, 1))).max() < 1.5
