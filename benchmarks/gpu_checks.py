@@ -158,7 +158,7 @@ def resume(sizes: Sizes) -> Values:
 
 
 def processes(sizes: Sizes) -> Values:
-    """A group of one process: collectives, DistributedDataParallel and SyncBatchNorm against the plain network."""
+    """A group of one process: collectives, DistributedDataParallel, both shared BatchNorms against plain networks."""
     torch.manual_seed(0)
     network = placed(build_network(sizes.network()), sizes.device)
     images, masks = noise(4, sizes.side, sizes.device)
@@ -179,12 +179,21 @@ def processes(sizes: Sizes) -> Values:
                 ways["sync_batchnorm"] = convert_sync_batchnorm(copy.deepcopy(network))
             wrapped = {name: DistributedDataParallel(one) for name, one in ways.items()}
             found = {name: distance(_gradients(one, images, masks), plain) for name, one in wrapped.items()}
+            found["search_batchnorm"] = _shared_statistics(sizes)
         finally:
             distributed.destroy_process_group()
     require(torch.equal(values, torch.ones_like(values)) and items == [{"rank": 0}], "a collective changed its input")
     for name, gap in found.items():
         require(gap <= 1e-3, f"{name}: gradients differ by {gap:.2g} from the plain network")
     return found
+
+
+def _shared_statistics(sizes: Sizes) -> float:
+    """Distance between the gradients of the alphas with `sync_batchnorm` and without."""
+    network = build_supernet(sizes.space())
+    plain = _alpha_gradient(copy.deepcopy(network), sizes.device, "first", sizes.side)
+    with network.sharing():
+        return distance(_alpha_gradient(network, sizes.device, "first", sizes.side), plain)
 
 
 def mixed_precision(sizes: Sizes) -> Values:

@@ -274,6 +274,7 @@ def attach(search: Search) -> None:
 def announce(search: Search) -> None:
     """Prints where and on what the search runs."""
     processes, counts = search.processes, search.halves.images
-    several = f" | {processes.world} processes, BatchNorm over the images of each" if processes.world > 1 else ""
+    whose = "all" if search.config.sync_batchnorm else "each"
+    several = f" | {processes.world} processes, BatchNorm over the images of {whose}" if processes.world > 1 else ""
     processes.print_once(banner(processes.device, search.precision) + several)
     processes.print_once(f"{counts['weights']} images for the weights, {counts['alphas']} for the alphas")

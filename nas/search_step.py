@@ -1,7 +1,8 @@
 """One bilevel step of a search: a step of the alphas, then one of the weights.
 
 Source: DARTS (arXiv 1806.09055), algorithm 1. BatchNorm sees the images of one process: with several processes the
-gradients are the means of those of their shares, each normalised by its own statistics.
+gradients are the means of those of their shares, each normalised by its own statistics. With `sync_batchnorm` it sees
+those of all, and the step is that of one process with the whole batch.
 """
 
 import math
@@ -43,10 +44,11 @@ def bilevel_step(search: Search, training: Batch, validation: Batch | None) -> d
     """
     begin = time.perf_counter()
     training, measured = search.to_device(training), dict[str, Tensor]()
-    if validation is not None:
-        moved = search.architect.step(training, search.to_device(validation))
-        measured = {"loss/alphas": moved.loss, "alphas/cost": moved.cost, "alphas/norm": moved.norm}
-    measured["loss/weights"], measured["weights/norm"] = weight_step(search, training)
+    with search.network.sharing(search.config.sync_batchnorm):
+        if validation is not None:
+            moved = search.architect.step(training, search.to_device(validation))
+            measured = {"loss/alphas": moved.loss, "alphas/cost": moved.cost, "alphas/norm": moved.norm}
+        measured["loss/weights"], measured["weights/norm"] = weight_step(search, training)
     search.readings.add(search.progress.step, measured)
     values = read_steps(search) if search.readings.immediate else {}
     spend(search.account, search.config, search.total_macs, validation is not None, time.perf_counter() - begin)

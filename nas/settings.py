@@ -279,6 +279,7 @@ class SearchConfig:
         precision: auto measures for about 3 s which one is fastest; the second order computes in fp32.
         save_every: steps between checkpoints; one is written at the end of every epoch as well.
         save_minutes: minutes between checkpoints, where that comes first; 0 counts steps only.
+        sync_batchnorm: BatchNorm over the images of all processes instead of each one's own, in the steps of `darts`.
         deterministic: repeat to the bit on CUDA as well; slower there, no effect on a CPU, which always does.
         out: folder of the search.
     """
@@ -310,6 +311,7 @@ class SearchConfig:
     precision: Precision = "auto"
     save_every: Count = 100
     save_minutes: NotNegative = 15.0
+    sync_batchnorm: bool = False
     deterministic: bool = False
     out: Path = Path("runs/search")
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from net.batch_norm import BatchNorm
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -68,7 +70,7 @@ def _unit(layers: Sequence[nn.Module]) -> Unit | None:
     if len(layers) < 3 or type(layers[0]) is not nn.ReLU:
         return None
     norm, convolutions = layers[-1], [layer for layer in layers[1:-1] if type(layer) is nn.Conv2d and _plain(layer)]
-    if type(norm) is not nn.BatchNorm2d or norm.affine:
+    if type(norm) is not BatchNorm or norm.affine:
         return None
     if len(convolutions) != len(layers) - 2 or any(conv.kernel_size != (1, 1) for conv in convolutions[1:]):
         return None

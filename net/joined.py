@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from net.batch_norm import batch_norm
 from net.chains import Chain, Unit
 from net.mixture import BN_EPS, MixedOp, dense
 from net.operations import ChannelAttention, SpatialAttention
@@ -74,7 +75,8 @@ class JoinedMixtures:
     """Edges of one search space, prepared together.
 
     Args:
-        groups: edges that read one input, group by group; all have the same candidates, width and relaxation.
+        groups: edges that read one input, group by group; all have the same candidates, width and relaxation, and the
+            same `shared`.
     """
 
     def __init__(self, groups: Sequence[Edges]) -> None:
@@ -246,7 +248,7 @@ class _Group:
 
     def _normalise(self, x: Tensor, eps: float) -> Tensor:
         """BatchNorm by the batch, times the next scale."""
-        return F.batch_norm(x, None, None, next(self._scales), None, training=True, eps=eps)
+        return batch_norm(x, next(self._scales), None, eps, self.plan.first.shared)
 
     def _eps(self, index: int) -> float:
         module: Any = self.plan.first.candidates[index]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from net import operations
+from net.batch_norm import BatchNorm, batch_norm, use_batch_statistics
 from net.chains import Chain, units_of
 from settings.limits import SettingError
 
@@ -44,6 +45,7 @@ class MixedOp(nn.Module):
         alpha: (number of candidates,), the architecture parameters of this edge.
         temperature: of the softmax over alpha.
         auxiliary: factor of the input that is added outside the softmax; 0 without DARTS-.
+        shared: whether its BatchNorms are over the images of all processes, see `net.batch_norm`.
         chains, skips, others: the candidates but `none` by kind; of the last two their places.
 
     Shapes:
@@ -64,6 +66,7 @@ class MixedOp(nn.Module):
         self.candidates = nn.ModuleList(build_candidate(name, self.width) for name in names)
         self.temperature = 1.0
         self.auxiliary = 0.0
+        self.shared = False
         self.chains, self.skips, self.others = self._sort()
 
     def weights(self) -> Tensor:
@@ -118,7 +121,7 @@ class MixedOp(nn.Module):
         """BatchNorm by the batch, times a scalar weight."""
         # Contiguous: PyTorch's channels-last kernel reads past the memory of an expanded scale.
         scale = weight.expand(self.width).contiguous()
-        return F.batch_norm(x, None, None, scale, None, training=True, eps=eps)
+        return batch_norm(x, scale, None, eps, self.shared)
 
     def _sort(self) -> tuple[list[Chain], list[int], list[int]]:
         """Chains, skips and all others but `none`."""
@@ -129,7 +132,7 @@ class MixedOp(nn.Module):
             units = units_of(module)
             if units:
                 chains.append(Chain(index, units))
-            elif type(module) is nn.BatchNorm2d and not module.affine:
+            elif type(module) is BatchNorm and not module.affine:
                 skips.append(index)
             elif not isinstance(module, operations.Zero):
                 others.append(index)
@@ -173,16 +176,4 @@ def build_candidate(name: str, channels: int) -> nn.Module:
     module = operations.build(name, channels, affine=False)
     if type(module) is nn.Identity:
         module = nn.BatchNorm2d(channels, affine=False)
-    use_batch_statistics(module)
-    return module
-
-
-def use_batch_statistics(module: nn.Module) -> None:
-    """Makes every BatchNorm below a module normalise by the batch in any mode and keep no running statistics.
-
-    Source: DARTS, appendix A.1.1: the architecture changes all the time, so there is nothing to average.
-    """
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.track_running_stats = False
-            norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    return use_batch_statistics(module)

@@ -5,6 +5,7 @@ search is not public; this one is our reading.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import cast
 
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from net import encoder as encoders
 from net.auto_msfnet import AutoMSFNet, initialise
+from net.batch_norm import BatchNorm, use_batch_statistics
 from net.encoder import Encoder
 from net.fusion_cell import FusionCell
 from net.genotype import Genotype
 from net.joined import JoinedMixtures, one_output
-from net.mixture import MixedOp, check_space, use_batch_statistics
+from net.mixture import MixedOp, check_space
 from net.settings import SpaceConfig, Topology
 from net.wiring import LEVELS, Edge, edges
 
@@ -101,6 +103,18 @@ class SuperNet(AutoMSFNet):
         """Sets the softmax's temperature and the factor of the auxiliary skip on every edge."""
         for _, mixture in self.mixtures():
             mixture.temperature, mixture.auxiliary = temperature, auxiliary
+
+    @contextmanager
+    def sharing(self, wanted: bool = True) -> Iterator[None]:
+        """Inside, BatchNorm is over the images of all processes if wanted: all must call the supernet alike."""
+        parts = [part for part in self.modules() if isinstance(part, MixedOp | BatchNorm)] if wanted else []
+        try:
+            for part in parts:
+                part.shared = True
+            yield
+        finally:
+            for part in parts:
+                part.shared = False
 
 
 def build_supernet(space: SpaceConfig, encoder_weights: str | None = None, frozen_norm: bool | None = None) -> SuperNet:

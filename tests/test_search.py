@@ -161,22 +161,24 @@ def test_two_processes_search_as_one(scenes, tmp_path):
         assert_same(ours[part], theirs[part])
 
 
-def gradients(scenes, out, start):
+def gradients(scenes, out, start, *more):
     """What `two_searches.py` finds with a batch of four over all processes."""
     out.mkdir()
     running = start(
         "tests/two_searches.py", out, *SMALL, "--batch", "4", "--data.workers", "0", "--data.root", scenes, "--out",
         out / "run", "--optim.name", "sgd", "--architect.outputs", "[1.0, 1.0, 1.0]", "--architect.radius", "0.1",
+        *more,
     )  # fmt: skip
     written = running.communicate()
     assert running.returncode == 0, written
     return torch.load(out / "result.pt", weights_only=True)
 
 
-def test_two_processes_compute_the_mean_of_their_shares(scenes, tmp_path):
-    """Gradients of weights and alphas, in the first and the second order."""
-    one = gradients(scenes, tmp_path / "one", Program)
-    two = gradients(scenes, tmp_path / "two", Together)
+@pytest.mark.parametrize("shared", ["false", "true"])
+def test_two_processes_compute_the_mean_of_their_shares(scenes, tmp_path, shared):
+    """Gradients of weights and alphas, in the first and the second order; with shared BatchNorm of the whole batch."""
+    one = gradients(scenes, tmp_path / "one", Program, "--sync-batchnorm", shared)
+    two = gradients(scenes, tmp_path / "two", Together, "--sync-batchnorm", shared)
     for order, tolerance in (("first", 1e-3), ("second", 2e-2)):
         torch.testing.assert_close(two[f"{order} loss"], one[f"{order} loss"])
         scale = one[order].abs().max().item()

@@ -3,7 +3,8 @@
     two_searches.py OUT [settings of search.py]
 
 Writes OUT/result.pt. BatchNorm sees the images of one process only. One process alone therefore computes the loss of
-each of two shares by itself and takes the mean. What two processes compute must be equal to that.
+each of two shares by itself and takes the mean. What two processes compute must be equal to that. With
+`sync_batchnorm` they must give what one process gives for the whole batch.
 """
 
 import sys
@@ -22,7 +23,7 @@ out = Path(sys.argv[1])
 config = parse(SearchConfig, "", sys.argv[2:])
 processes = join(torch.device("cpu"))
 search = set_up(config, processes)
-if processes.world == 1:
+if processes.world == 1 and not config.sync_batchnorm:
     whole = Search.loss
 
     def mean_of_shares(self, batch, network=None, outputs=None):
@@ -33,15 +34,16 @@ if processes.world == 1:
 
 training, validation = next(iter(search.halves.weights)), next(iter(search.halves.alphas))
 found = {}
-for order in ("first", "second"):
-    step = {"first": lambda: search.architect.first_order(validation),
-            "second": lambda: search.architect.second_order(training, validation)}[order]  # fmt: skip
-    gradients, loss, _ = step()
-    processes.average([*gradients, loss])
-    found[order] = torch.stack(gradients)
-    found[f"{order} loss"] = loss
-with only(search.network, [weight for weight in search.network.weights() if weight.requires_grad]):
-    search.loss(training, search.trained).backward()
+with search.network.sharing(config.sync_batchnorm):
+    for order in ("first", "second"):
+        step = {"first": lambda: search.architect.first_order(validation),
+                "second": lambda: search.architect.second_order(training, validation)}[order]  # fmt: skip
+        gradients, loss, _ = step()
+        processes.average([*gradients, loss])
+        found[order] = torch.stack(gradients)
+        found[f"{order} loss"] = loss
+    with only(search.network, [weight for weight in search.network.weights() if weight.requires_grad]):
+        search.loss(training, search.trained).backward()
 found["weights"] = {name: p.grad.clone() for name, p in search.network.named_parameters() if p.grad is not None}
 if processes.first:
     torch.save(found, out / "result.pt")

@@ -67,11 +67,13 @@ class Processes:
         return items
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Averages each tensor over the processes, in place."""
-        if self.world > 1:
-            for tensor in tensors:
-                distributed.all_reduce(tensor)
-                tensor.div_(self.world)
+        """Averages each tensor over the processes, in place and in one message; they have one type and device."""
+        if self.world > 1 and tensors:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            distributed.all_reduce(flat)
+            means = (flat / self.world).split([tensor.numel() for tensor in tensors])
+            for tensor, mean in zip(tensors, means, strict=True):
+                tensor.copy_(mean.view_as(tensor))
 
     def agree(self, error: UserError | None) -> None:
         """Ends all processes if one has an error: the first failing rank raises its own, the others exit silently.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from nas.genotype_space import names_of
 from nas.linear_model import fit
@@ -56,7 +57,7 @@ class OneShotStrategy(Strategy):
         """Steps and scores that are finished."""
         return self.step + len(self.scored)
 
-    def advance(self) -> dict[str, float]:
+    def advance(self) -> Mapping[str, float | Tensor]:
         """Takes a step of the supernet, or scores a sub-network."""
         return self._train() if self.step < self.settings.steps else self._score(*self._next())
 
@@ -86,7 +87,7 @@ class OneShotStrategy(Strategy):
         self.step, self._batches = state["step"], None
         self.scored = [Scored(tuple(names), score, origin) for names, score, origin in state["scored"]]
 
-    def _train(self) -> dict[str, float]:
+    def _train(self) -> dict[str, Tensor]:
         task = self.task
         if self._batches is None:
             self._batches = task.halves.weights_from(self.step)

@@ -58,7 +58,8 @@ def search_by_strategy(config: SearchConfig, processes: Processes) -> int:
         task.account.minutes += spent / 60
         session.progress.step = strategy.done
         if spent > LONG or strategy.done % 5 == 0:
-            log.scalars(strategy.done, {**values, "search/spent_gmac": task.account.gmac})
+            read = {name: float(value) for name, value in values.items()}
+            log.scalars(strategy.done, {**read, "search/spent_gmac": task.account.gmac})
         bar.update(1)
         if session.after_step():
             return 130

@@ -117,8 +117,8 @@ class Task:
 
     def to_device(self, batch: Batch) -> Batch:
         """The batch where the network computes."""
-        image = batch.image.to(self.device, memory_format=torch.channels_last)
-        return Batch(image, batch.mask.to(self.device), batch.index)
+        image = batch.image.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        return Batch(image, batch.mask.to(self.device, non_blocking=True), batch.index)
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """The search's loss of a network on a batch."""
@@ -139,8 +139,8 @@ class Strategy(ABC):
     done: int
 
     @abstractmethod
-    def advance(self) -> dict[str, float]:
-        """Does the next unit; returns numbers for the log."""
+    def advance(self) -> Mapping[str, float | Tensor]:
+        """Does the next unit; returns numbers for the log, those of a GPU as scalars that the host has not read."""
 
     @abstractmethod
     def outcome(self) -> Outcome:
@@ -194,14 +194,15 @@ def p1_iou(task: Task, network: nn.Module, images: Batch) -> float:
     Returns:
         A number in (0, 1], 1 - `net.losses.iou_loss`.
     """
-    total, count = 0.0, len(images.index)
+    parts: list[Tensor] = []
+    count = len(images.index)
     for start in range(0, count, MOST_AT_ONCE):
         part = slice(start, start + MOST_AT_ONCE)
         with autocast(task.device, task.precision):
             logits = network(images.image[part])
-        number = len(images.index[part])
-        total += number * (1 - iou_loss(torch.sigmoid(logits.p1.float()), images.mask[part]).item())
-    return total / count
+        share = len(images.index[part]) / count
+        parts.append(share * (1 - iou_loss(torch.sigmoid(logits.p1.float()), images.mask[part])))
+    return torch.stack(parts).sum().item()  # the host waits once
 
 
 @dataclass(frozen=True)
@@ -225,8 +226,8 @@ class Recipe:
         """An optimizer of the parameters that ask for a gradient."""
         return build_optimizer(network, self.optim)
 
-    def step(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor, step: int) -> float:
-        """One step by the gradient of the loss; returns the loss.
+    def step(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor, step: int) -> Tensor:
+        """One step by the gradient of the loss; returns the loss on its device, so that the host need not wait.
 
         Args:
             optimizer: from `optimizer`.
@@ -241,7 +242,7 @@ class Recipe:
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), self.optim.clip)
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
 
 @torch.no_grad()

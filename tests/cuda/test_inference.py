@@ -62,19 +62,21 @@ def test_fp32_is_ieee_on_cuda_and_tf32_is_named(loaded, monkeypatch):
     assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
 
 
-def test_the_predictor_gives_maps_of_the_image_s_size(loaded, monkeypatch):
-    build = engine(loaded, "bf16", monkeypatch)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_predictor_gives_maps_of_the_image_s_size(loaded, precision, monkeypatch):
+    build = engine(loaded, precision, monkeypatch)
     with fake_cuda() as record:
         saliency = Predictor(build()).batch([np.zeros((40, 30, 3), np.uint8)] * 2)
     assert [one.shape for one in saliency] == [(40, 30)] * 2 and record.waits == ["torch_engine.py:_run"]
 
 
-def test_a_network_that_cannot_be_folded_runs_under_autocast(loaded):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_network_that_cannot_be_folded_runs_under_autocast(loaded, dtype):
     from inference.engines.preparation import WholeNetwork
     from inference.engines.torch_engine import in_precision
 
-    whole = in_precision(WholeNetwork(network().eval()), torch.bfloat16)
+    whole = in_precision(WholeNetwork(network().eval()), dtype)
     with fake_cuda() as record:
         logits = whole.to(CUDA)(torch.empty(2, 3, SIDE, SIDE, device=CUDA))
         assert (logits.device, logits.dtype) == (CUDA, torch.float32)
-    assert record.waits == [] and set(record.types) == {torch.bfloat16}
+    assert record.waits == [] and set(record.types) == {dtype}

@@ -71,7 +71,7 @@ def test_momentum_is_set_before_the_first_step():
             assert run.optimizer.state[parameter]["momentum_buffer"].device == CUDA
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_autocast_narrows_every_edge(precision):
     """Every input of the 31 edges, and the logits in float32: resizing between them keeps the type."""
     seen: list[torch.dtype] = []
@@ -87,17 +87,19 @@ def test_autocast_narrows_every_edge(precision):
     assert Counter(seen) == {DTYPES[precision]: 31}
 
 
-def test_the_loss_is_float32_inside_of_autocast():
-    with fake_cuda() as record, autocast(CUDA, "bf16"):
-        logits = [torch.empty(2, 1, SIDE, SIDE, device=CUDA, dtype=torch.bfloat16) for _ in range(3)]
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_loss_is_float32_inside_of_autocast(precision):
+    with fake_cuda() as record, autocast(CUDA, precision):
+        logits = [torch.empty(2, 1, SIDE, SIDE, device=CUDA, dtype=DTYPES[precision]) for _ in range(3)]
         terms = saliency_loss(logits, torch.ones(2, 1, SIDE, SIDE, device=CUDA), LossConfig())
         assert {(one.device, one.dtype) for one in terms} == {(CUDA, torch.float32)}
     assert record.waits == []
 
 
-def test_validation_waits_once_a_batch():
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_validation_waits_once_a_batch(precision):
     own = network()
     with fake_cuda() as record:
-        scores = validate(own.to(CUDA), [batch(), batch()], CUDA, "bf16", HERE)
+        scores = validate(own.to(CUDA), [batch(), batch()], CUDA, precision, HERE)
     assert set(scores) == {"mae", "wfm", "maxf"}
     assert record.waits == ["validation.py:_to_bytes"] * 2

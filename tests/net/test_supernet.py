@@ -6,9 +6,10 @@ import torch
 
 from net import operations
 from net.auto_msfnet import AutoMSFNet
+from net.batch_norm import use_batch_statistics
 from net.derive import derive, discretise, random_genotype, strongest
 from net.genotype import operations_of
-from net.mixture import SpaceError, use_batch_statistics
+from net.mixture import SpaceError
 from net.settings import PAPER_SPACE, SpaceConfig
 from net.supernet import build_supernet
 

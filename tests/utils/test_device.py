@@ -48,6 +48,15 @@ def test_fp32_is_ieee_float32_and_tf32_is_named():
         choose_precision("tf32", CPU)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_cudnn_measures_its_convolutions_unless_they_must_repeat(monkeypatch, deterministic):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", deterministic)
+    choose_precision("fp32", torch.device("cuda"))
+    assert torch.backends.cudnn.benchmark is not deterministic
+
+
 def test_the_banner_states_what_fp32_means_on_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda which: "GPU")
     assert "cuda (GPU) | fp32 (IEEE) | " in banner(torch.device("cuda"), "fp32")
