@@ -28,7 +28,7 @@ def read_record(path: Path, text: str | None, formats: tuple[str, ...] = (IMAGE_
     """
     try:
         record = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise EngineError(f"{path}: was not written by export.py: it has no record '{KEY}'. Export it again.") from None
     found = record.get("format") if isinstance(record, dict) else None
     if found not in formats:

@@ -53,7 +53,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise CostError(f"cost.table: {path} is no file. {AGAIN}.")
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CostError(f"{path}: no JSON ({error}). {AGAIN}.") from None
     if not isinstance(table, dict) or table.get("schema") != SCHEMA or not isinstance(table.get("milliseconds"), dict):
         raise CostError(f"{path}: no table of latencies of schema {SCHEMA}. {AGAIN}.")

@@ -73,7 +73,7 @@ def read_results(path: Path, budget: Mapping[str, Any], sets: Sequence[str]) -> 
         record = json.loads(path.read_text("utf-8"))
         results = [Result(**one) for one in record["results"]]
         before = dict(record["budget"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultsError(f"{path}: no compare.json of a comparison ({error}). Leave out earlier.") from None
     refuse_other_budget(before, budget, str(path))
     for one in results:
@@ -139,7 +139,7 @@ def read_compared(path: Path) -> list[Result]:
     """
     try:
         return [Result(**one) for one in json.loads(path.read_text("utf-8"))["results"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultsError(f"{path}: no compare.json of a comparison ({error}). Run the comparison.") from None
 
 
@@ -153,7 +153,7 @@ def write_tables(out: Path) -> None:
         record = json.loads((out / "compare.json").read_text("utf-8"))
         results = [Result(**one) for one in record["results"]]
         sets, description = record["sets"], record["description"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultsError(f"{out}: no compare.json of a comparison ({error}). Run the comparison.") from None
     replace_text(out / "compare.md", "\n".join(_table(results, sets, description)) + "\n")
     figure = draw_results(results, sets)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from settings.limits import in_group, limit_of
 from utils.errors import UserError, one_line
@@ -28,6 +28,8 @@ FORMER_IMAGES = "pictures"
 RENAMED = {"operations": "plugins", FORMER_IMAGES: "images", f"data.{FORMER_IMAGES}": "data.images"}
 """Options and keys of earlier releases -> their name of today, for programs that have an option of that name."""
 MOST_BYTES, MOST_LEVELS = 1 << 20, 20  # of a YAML file
+# A value that is no YAML is text. Names of files may hold bytes that are no UTF-8, which YAML cannot read.
+set_loader("yaml", get_loader("yaml"), exceptions=(yaml.YAMLError, UnicodeError))
 
 
 class ConfigError(UserError):

@@ -34,8 +34,10 @@ def rehearse(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a path beside `path` and removes what it wrote, so that a later write to `path` succeeds.
 
     Raises:
-        UserError: that of `write`, naming `path`.
+        UserError: that of `write`, naming `path`; or `path` is a folder.
     """
+    if path.is_dir():
+        raise StateError(f"{path}: is a folder, and a run writes a file there. Move it, or give another --out.")
     trial = path.with_name(f".{path.stem}.trial.{os.getpid()}.part{path.suffix}")
     try:
         write(trial)

@@ -190,5 +190,5 @@ def _read(path: Path) -> Any:
     """The JSON of a file; None if there is none or a run that was killed left half of one."""
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -43,7 +43,7 @@ class RunLog:
         self._count = 0
 
     def open(self, step: int = 0) -> None:
-        """Opens both files; call it once, after the run's state is restored.
+        """Opens both files, without damaged lines; call it once, after the run's state is restored.
 
         Args:
             step: of the run; entries of later steps are dropped, and of those at it what came after the checkpoint.
@@ -52,9 +52,16 @@ class RunLog:
             return
         self._path = self._folder / LINES
         if self._path.is_file():
-            kept = [record for record in read_log(self._folder)[: self._kept] if record["step"] <= step]
+            entries, damaged = _parse(self._path)
+            kept = [record for record in entries[: self._kept] if record["step"] <= step]
             self._count = len(kept)
             replace_text(self._path, "".join(_line(record) for record in kept))
+        else:
+            damaged = 0
+        lost = (self._kept or 0) - self._count
+        if damaged or lost > 0:
+            what = f"{damaged} damaged lines are left out" if damaged else f"{lost} entries are missing"
+            print(f"notice: {self._path}: {what}. The training itself is not affected.")
         with _at(self._folder / "tensorboard"):
             self._board = SummaryWriter(self._folder / "tensorboard", purge_step=step + 1)
         with _at(self._path):
@@ -120,14 +127,19 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     Raises:
         LogError: there is no log, or it can't be read.
     """
-    path = folder / LINES
+    return _parse(folder / LINES)[0]
+
+
+def _parse(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The entries of a log, and how many of its lines are none; see `read_log`."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         raise LogError(f"{path}: no such log. Give the folder that train.py wrote (--out).") from None
     except OSError as error:
         raise LogError(f"{path}: can't be read ({error.strerror}).") from None
-    return [entry for entry in map(_entry, lines) if entry is not None]
+    entries = [entry for entry in map(_entry, lines) if entry is not None]
+    return entries, len(lines) - len(entries)
 
 
 def _entry(line: str) -> dict[str, Any] | None:

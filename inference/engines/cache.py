@@ -94,7 +94,7 @@ def record(name: str) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         notice(f"{path}: is damaged; it is made again.")
         return None
     if not isinstance(found, dict):
@@ -133,7 +133,7 @@ def _whole(kept: Path, files: Sequence[str]) -> bool:
     try:
         sums = json.loads((kept / _MANIFEST).read_text(encoding="utf-8"))
         return all(sums.get(file) == _checksum(kept / file) for file in files)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
