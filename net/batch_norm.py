@@ -49,7 +49,10 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(like.num_features, like.eps, affine=False, track_running_stats=False)
         self.weight, self.bias, self.affine = like.weight, like.bias, like.affine
         self.shared = False
-        self.after = nn.Sequential(like.drop, like.act) if isinstance(like, BatchNormAct2d) else nn.Identity()
+        self.after: nn.Module = nn.Identity()
+        if isinstance(like, BatchNormAct2d):
+            timm_norm: Any = like  # its parts have no types
+            self.after = nn.Sequential(timm_norm.drop, timm_norm.act)
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
