@@ -63,6 +63,8 @@ def test_killed_and_started_again_it_writes_the_same_report(undisturbed, forked_
     assert complete(out) == 0
     reports = [OF_THE_MOMENT.sub("", (folder / "report.md").read_text("utf-8")) for folder in (undisturbed, out)]
     assert reports[0] == reports[1]
+    for image in ("curves_resnet50.png", "cells_resnet50.png"):
+        assert (out / image).read_bytes() == (undisturbed / image).read_bytes()
 
 
 def test_a_finished_report_needs_no_step_again(undisturbed):
