@@ -125,7 +125,7 @@ def test_results_hold_what_they_depend_on(run, photos, tiny_weights):
     assert run("--images", photos, "--size", "96", "--batch", "2") == 0
     record = results(run.out)
     assert record["size"] == 96 and record["batch"] == 2 and record["precision"] == "fp32"
-    assert len(record["weights"]["sha256"]) == 64 and record["weights"]["encoder"] == "efficientnet_lite0"
+    assert len(record["weights"]["sha256"]) == 64 and record["weights"]["encoder"] == "test_efficientnet"
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]
     assert record["sets"][0]["images"] == 3 and record["sets"][0]["failed"] == {}
 
