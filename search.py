@@ -34,13 +34,14 @@ def main() -> int:
 
         return compare_genotypes(config)
 
+    from inference.memory import keep_memory
     from nas.search_state import set_up
     from nas.strategies.run import search_by_strategy
     from net.losses import check_terms
     from settings.plugins import run_files
     from training.out_of_memory import reported
     from training.processes import join
-    from utils.device import choose_device, keep_memory
+    from utils.device import choose_device
 
     run_files(config.plugins)
     check_terms(config.loss)

@@ -223,8 +223,8 @@ def build(settings: TestSettings, request: Request, processes: "Processes") -> "
     import torch
 
     from inference.map_writer import streams_for
+    from inference.memory import keep_memory
     from inference.predictor import Predictor
-    from utils.device import keep_memory
 
     shards = any(each.shards for each in request.sets)
     count = sum(len(each.tasks) for each in request.sets) if not shards else MANY

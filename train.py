@@ -28,12 +28,13 @@ def main() -> int:
     """Trains, or resumes where the last run stopped."""
     config = parse(TrainConfig, "Train Auto-MSFNet.")
 
+    from inference.memory import keep_memory
     from net.losses import check_terms
     from settings.plugins import run_files
     from training.out_of_memory import reported
     from training.processes import join
     from training.run import set_up
-    from utils.device import choose_device, keep_memory
+    from utils.device import choose_device
 
     run_files(config.plugins)
     check_terms(config.loss)

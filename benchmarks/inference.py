@@ -6,9 +6,10 @@
     python benchmarks/inference.py --images DIR --memory --update-docs    the committed tables
 
 The plain network is what a user gets without this project's engines: PyTorch eager, float32, contiguous, all three
-heads, nothing folded. It runs in the same pipeline, in a process of its own without `utils.device.keep_memory`, which
-every engine sets. All variants of a network take turns in one run, so that a busy moment slows each of them. Medians
-of the rounds count, with their spread: no ratio is drawn of a variant whose rounds differ by more than 15 %. Ways:
+heads, nothing folded. It runs in the same pipeline, in a process of its own without `inference.memory.keep_memory`,
+which every engine sets. All variants of a network take turns in one run, so that a busy moment slows each of them.
+Medians of the rounds count, with their spread: no ratio is drawn of a variant whose rounds differ by more than 15 %.
+Ways:
     network 1, network 8      prepared images to logits, one at a time with all cores; in batches of 8
     pipeline 1, pipeline 8    JPEG to PNG, one image after the other; as test.py runs a folder
 The limit is what the processor needs for the operations of the folded network alone, see benchmarks/limits.py. It is
@@ -48,6 +49,7 @@ from inference.engines.base import EngineError, EngineName, EnginePrecision
 from inference.engines.choice import build_engine
 from inference.folding.network import fold
 from inference.map_writer import MapWriter, streams_for
+from inference.memory import keep_memory
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
 from inference.tasks import Outputs, Task, folder_set
@@ -55,7 +57,7 @@ from inference.weights import LoadedNetwork, load_network, shipped
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.settings import NetworkConfig
 from settings.parser import arguments
-from utils.device import DeviceError, banner, keep_memory
+from utils.device import DeviceError, banner
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.hardware import usable_cores

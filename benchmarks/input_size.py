@@ -19,11 +19,12 @@ from data.layouts import find_pairs
 from data.pairs import with_coding
 from data.transforms import EvalTransform
 from evaluation.tables.writer import Table, markdown
+from inference.memory import keep_memory
 from inference.weights import load_network, save_weights
 from settings.parser import arguments
 from training.processes import Processes
 from training.validation import validate
-from utils.device import choose_device, choose_precision, keep_memory
+from utils.device import choose_device, choose_precision
 from utils.errors import exit_on_user_error
 
 

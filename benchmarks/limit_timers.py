@@ -15,8 +15,8 @@ from benchmarks.workload import Convolution, Operation, Product, torch_dtypes
 from inference.engines.base import installed
 from inference.engines.openvino_engine import precisions
 from inference.engines.packing import NONE, NarrowConv, PackedConv, unavailable
+from inference.memory import keep_memory
 from net.cpu_kernels import FastDepthwise, depthwise_gradients
-from utils.device import keep_memory
 from utils.hardware import usable_cores
 
 Seconds = dict[str, float]

@@ -22,12 +22,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from evaluation.tables.writer import Table, markdown
+from inference.memory import keep_memory
 from nas.latency import SCHEMA, side_key
 from net import encoder as encoders
 from net import operations
 from net.cost import Side
 from settings.plugins import run_files
-from utils.device import autocast, banner, choose_device, choose_precision, keep_memory
+from utils.device import autocast, banner, choose_device, choose_precision
 from utils.errors import exit_on_user_error
 from utils.files import replace_text
 

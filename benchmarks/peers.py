@@ -38,12 +38,13 @@ from data.image_io import read_image, write_png
 from data.layouts import find_pairs
 from evaluation.tables.writer import Table, markdown
 from inference.engines.base import EnginePrecision
+from inference.memory import keep_memory
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
 from inference.tasks import folder_set
 from inference.weights import load_network, shipped
 from settings.parser import arguments, named_folders
-from utils.device import banner, keep_memory
+from utils.device import banner
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.hardware import usable_cores

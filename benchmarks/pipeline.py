@@ -32,12 +32,13 @@ from data.image_io import read_image, write_png
 from evaluation.tables.writer import Table, markdown
 from inference.engines.base import EngineName, EnginePrecision
 from inference.map_writer import MapWriter, streams_for
+from inference.memory import keep_memory
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
 from inference.tasks import Outputs, Task, folder_set
 from inference.weights import load_network
 from settings.parser import arguments
-from utils.device import banner, choose_device, keep_memory
+from utils.device import banner, choose_device
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 from utils.hardware import usable_cores

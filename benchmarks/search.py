@@ -40,6 +40,7 @@ from benchmarks.rounds import alternate
 from benchmarks.tables import UPDATE_HELP, table_folder
 from benchmarks.workload import record
 from evaluation.tables.writer import Table, markdown
+from inference.memory import keep_memory
 from nas.settings import SearchConfig
 from net.architect import Architect, only
 from net.losses import saliency_loss
@@ -49,7 +50,7 @@ from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
 from training.precision import candidates
 from training.throughput import peak_memory
-from utils.device import autocast, banner, choose_precision, keep_memory
+from utils.device import autocast, banner, choose_precision
 from utils.files import replace_text
 
 STEPS = {"plain": 1, "plain bf16": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one that does not count

@@ -7,7 +7,7 @@ Variants, each in a process of its own, alternated:
     float32         contiguous, float32, the loss's windows as its formula reads, PyTorch's own SGD: the plain loop
     channels last   the same in channels last
     bf16            bfloat16 autocast, channels last: what the PyTorch documentation advises
-    ours            `net.cpu_kernels.accelerate`, `utils.device.keep_memory`, the fused SGD, and the precision that
+    ours            `net.cpu_kernels.accelerate`, `inference.memory.keep_memory`, the fused SGD, and the precision that
                     `--precision auto` measures to be the faster: what train.py does
 On a CPU without bfloat16 units there is no bf16. The loss and what the optimizer computes are the same in all. One more
 step of each goes through PyTorch's profiler.
@@ -48,6 +48,7 @@ from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from data.transforms import TrainTransform
 from evaluation.tables.writer import Table, markdown
+from inference.memory import keep_memory
 from net import losses
 from net.auto_msfnet import AutoMSFNet, build_network
 from net.cpu_kernels import accelerate
@@ -57,7 +58,7 @@ from training.optim import build_optimizer
 from training.precision import candidates, fastest, trial
 from training.settings import OptimConfig
 from training.throughput import peak_memory
-from utils.device import autocast, banner, keep_memory
+from utils.device import autocast, banner
 from utils.files import replace_text
 
 PLAIN = {  # precision and layout

@@ -1,4 +1,4 @@
-"""A bound on the memory that several threads use at once, counted in bytes."""
+"""Memory: a bound on what several threads use at once, and whether the C library keeps what is freed."""
 
 import ctypes
 import platform
@@ -40,6 +40,20 @@ class ByteBudget:
 
 
 def trim() -> None:
-    """Returns freed memory to the system. glibc keeps it for each thread otherwise (`utils.device.keep_memory`)."""
+    """Returns freed memory to the system. glibc keeps it for each thread otherwise (`keep_memory`)."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_memory() -> None:
+    """Makes glibc keep freed memory instead of returning it to the system after every large tensor.
+
+    Without it a training step on a CPU spends an eighth of its time on page faults.
+    Other C libraries are left unchanged.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # names and numbers of malloc.h
+    for parameter, value in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1), (top_pad, 1 << 28)):
+        libc.mallopt(parameter, value)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from safetensors.torch import save
 from torch import Tensor
 
 from net import authors
@@ -18,8 +19,9 @@ from net.auto_msfnet import AutoMSFNet
 from net.genotype import Genotype, load
 from net.settings import NetworkConfig
 from net.state_dicts import check_values, state_dicts
-from utils.checkpoint import FORMAT, CheckpointError, parse_checkpoint, read_bytes, save_tensors
+from utils.checkpoint import FORMAT, CheckpointError, parse_checkpoint, read_bytes
 from utils.errors import UserError
+from utils.files import write_beside
 
 SIDES = (32, 8192)  # pixels of the network's input
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
@@ -99,6 +101,25 @@ def save_weights(
         "notes": json.dumps(_without_folders(dict(notes or {}))),
     }
     save_tensors(path, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a .safetensors file, whole or not at all; the same content always gives the same bytes.
+
+    The library writes the metadata in an order that changes from call to call; here they are sorted.
+    """
+    content = memoryview(save(dict(tensors), dict(metadata)))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:start]))
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            file.writelines((len(text).to_bytes(8, "little"), text, content[start:]))
+
+    write_beside(path, write, durable=True)
 
 
 def _from_state(

@@ -14,8 +14,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.torch import load
 
 from utils.errors import UserError
 from utils.files import write_beside
@@ -46,25 +45,6 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], keep: Path | None = No
         keep: where to leave the previous file of that path.
     """
     write_beside(path, lambda part: torch.save(dict(state), part), durable=True, keep=keep)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a .safetensors file, whole or not at all; the same content always gives the same bytes.
-
-    The library writes the metadata in an order that changes from call to call; here they are sorted.
-    """
-    content = memoryview(save(dict(tensors), dict(metadata)))
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(bytes(content[8:start]))
-    header["__metadata__"] = dict(sorted(metadata.items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            file.writelines((len(text).to_bytes(8, "little"), text, content[start:]))
-
-    write_beside(path, write, durable=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Device and precision of a program: chosen once, printed, never changed silently."""
 
-import ctypes
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -76,20 +75,6 @@ def banner(device: torch.device, precision: str) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     meaning = {"fp32": "fp32 (IEEE)"}.get(precision, precision) if device.type == "cuda" else precision
     return f"{device.type} ({name}) | {meaning} | {torch.get_num_threads()} threads | PyTorch {torch.__version__}"
-
-
-def keep_memory() -> None:
-    """Makes glibc keep freed memory instead of returning it to the system after every large tensor.
-
-    Without it a training step on a CPU spends an eighth of its time on page faults.
-    Other C libraries are left unchanged.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # names and numbers of malloc.h
-    for parameter, value in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1), (top_pad, 1 << 28)):
-        libc.mallopt(parameter, value)
 
 
 def _has_bf16(device: torch.device) -> bool:

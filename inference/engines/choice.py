@@ -18,8 +18,9 @@ from inference.engines.preparation import WholeNetwork, identity
 from inference.engines.sample_images import prepared_samples
 from inference.engines.torch_engine import TorchEngine
 from inference.engines.trials import Outcome, race
+from inference.memory import keep_memory
 from inference.weights import SHIPPED, LoadedNetwork
-from utils.device import DeviceError, DeviceName, choose_device, choose_precision, keep_memory
+from utils.device import DeviceError, DeviceName, choose_device, choose_precision
 
 TOLERANCE = 1 / 255
 """Largest mean absolute difference from the float32 maps of the sample images that `auto` accepts: one grey level."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from utils.checkpoint import CheckpointError, load_checkpoint, parse_checkpoint, save_checkpoint, save_tensors
+from utils.checkpoint import CheckpointError, load_checkpoint, parse_checkpoint, save_checkpoint
 from utils.files import WriteError
 
 
@@ -98,7 +98,7 @@ def test_a_truncated_safetensors_file(tmp_path):
 
 def test_the_content_decides_not_the_suffix(tmp_path):
     path = tmp_path / "x.pth"
-    save_tensors(path, {"a": torch.arange(3.0)}, {"format": "test"})
+    save_file({"a": torch.arange(3.0)}, path, {"format": "test"})
     state, metadata = parse_checkpoint(path.read_bytes(), path)
     assert torch.equal(state["a"], torch.arange(3.0)) and metadata == {"format": "test"}
     assert torch.equal(load_checkpoint(path)["a"], torch.arange(3.0))

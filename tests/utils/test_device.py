@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from utils import device
-from utils.device import DeviceError, autocast, banner, choose_device, choose_precision, keep_memory
+from utils.device import DeviceError, autocast, banner, choose_device, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -72,8 +71,3 @@ def test_autocast(precision, dtype):
 def test_banner_tells_device_precision_and_threads():
     text = banner(CPU, "fp32")
     assert text.startswith("cpu (") and "| fp32 |" in text and f"{torch.get_num_threads()} threads" in text
-
-
-def test_keep_memory_is_harmless_without_glibc(monkeypatch):
-    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("musl", "1"))
-    keep_memory()
