@@ -74,15 +74,16 @@ def main(words: Sequence[str] | None = None) -> int:
         folder = Path(name)
         write_scenes(folder / "scenes", _SCENES, 320, seed=0)
         scenes = [pair.image for pair in find_pairs(folder / "scenes")]
-        many = at_shares(run_of_many(scenes, folder, options), options.count)
+        found = run_of_many(scenes, folder, options)
+        many, end = at_shares(found, options.count), found[-1].peak
         sizes = {size: run_of_large(scenes[0], size, folder, options) for size in options.megapixels}
         claim = run_of_claim(folder)
-    text = report(many, sizes, claim, options)
+    text = report(many, end, sizes, claim, options)
     print(text)
     replace_text(table_folder(options.update_docs) / "peak_memory.md", text + "\n")
     exceeded = problems(many, sizes, claim)
     print("\n".join(exceeded), file=sys.stderr, end="\n" if exceeded else "")
-    record = {"many": {str(one.images): one.peak for one in many}, "megapixels": sizes, "claim": claim}
+    record = {"many": {str(one.images): one.peak for one in many}, "end": end, "megapixels": sizes, "claim": claim}
     print(json.dumps(record | {"threads": torch.get_num_threads(), "cores": usable_cores()}))
     return 1 if exceeded else 0
 
@@ -159,10 +160,10 @@ def readings(words: Sequence[str], out: Path, options: argparse.Namespace) -> li
 
 
 def at_shares(found: Sequence[Reading], count: int) -> list[Reading]:
-    """The first reading at a sixth, a third, two thirds and all of the images; the last one is that of the end."""
+    """The first readings at a sixth, a third, two thirds and all of the images."""
     wanted = [round(share * count) for share in _SHARES]
-    firsts = [next((one for one in found if one.images >= number), found[-1]) for number in wanted[:-1]]
-    return [Reading(number, one.peak) for number, one in zip(wanted, [*firsts, found[-1]], strict=True)]
+    firsts = [next((one for one in found if one.images >= number), found[-1]) for number in wanted]
+    return [Reading(number, one.peak) for number, one in zip(wanted, firsts, strict=True)]
 
 
 def problems(many: Sequence[Reading], sizes: dict[int, float], claim: float) -> list[str]:
@@ -179,7 +180,9 @@ def problems(many: Sequence[Reading], sizes: dict[int, float], claim: float) -> 
     return found
 
 
-def report(many: Sequence[Reading], sizes: dict[int, float], claim: float, options: argparse.Namespace) -> str:
+def report(
+    many: Sequence[Reading], end: float, sizes: dict[int, float], claim: float, options: argparse.Namespace
+) -> str:
     """The tables, and under which conditions they were measured."""
     growth = [0.0, *(after.peak - before.peak for before, after in pairwise(many))]
     rows = [[f"{one.images:,}", f"{one.peak:.0f}", f"{more:+.1f}"] for one, more in zip(many, growth, strict=True)]
@@ -195,6 +198,8 @@ def report(many: Sequence[Reading], sizes: dict[int, float], claim: float, optio
         f"Images of 64 x 48 pixels in one run, the network's input {options.size} pixels wide:",
         "",
         markdown(Table(["images written", "peak, MB", "since the row above, MB"], rows)),
+        "",
+        f"When the process has ended its peak is {end:.0f} MB: Python touches the libraries while it closes them.",
         "",
         "One file in a process of its own:",
         "",
