@@ -1,7 +1,7 @@
 """Readings: values of steps that stay on their device until the host reads all of them at once.
 
 Reading a value makes the host wait until a GPU has finished everything launched before, and the GPU then waits for the
-host. So on a GPU the programs read at the logging interval, and before a checkpoint: a value that is not finite ends
+host. So on a GPU the programs read at the logging interval, and before a checkpoint. A value that is not finite ends
 the run up to an interval later, and no checkpoint holds what followed it. On a CPU a read costs nothing, so every step
 is read at once.
 """
