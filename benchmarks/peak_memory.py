@@ -199,7 +199,7 @@ def report(
         "",
         markdown(Table(["images written", "peak, MB", "since the row above, MB"], rows)),
         "",
-        f"When the process has ended its peak is {end:.0f} MB: Python touches the libraries while it closes them.",
+        f"When the process has ended its peak is {end:.0f} MB; what grows while it closes was not traced.",
         "",
         "One file in a process of its own:",
         "",

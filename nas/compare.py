@@ -40,6 +40,7 @@ from settings.plugins import run_files
 from training.run_group import Run, RunGroup, file_content, settings_content, training_run
 from training.settings import TrainConfig
 from utils.checkpoint import load_checkpoint
+from utils.errors import say
 from utils.files import replace_text
 
 HELD_OUT = "held-out"
@@ -289,7 +290,7 @@ def train_once(comparison: Comparison, candidate: Candidate, seed: int) -> Path:
 def score_once(sets: Sets, candidate: Candidate, seed: int, folder: Path) -> Result:
     """Scores a training; scores that are there already are read back."""
     weights, path = folder / "best.safetensors", folder / "scores.json"
-    known: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known = scores_in(path)
     files = {name: fingerprint(pairs) for name, pairs in sets.scored.items()}
     missing = [name for name in sets.scored if known.get(name, {}).get("files") != files[name]]
     for name, scores in score_weights(weights, {name: sets.scored[name] for name in missing}).items():
@@ -298,6 +299,20 @@ def score_once(sets: Sets, candidate: Candidate, seed: int, folder: Path) -> Res
     parameters, gmac = size_of(weights)
     scores = {name: known[name]["scores"] for name in sets.scored}
     return Result(candidate.group, candidate.name, seed, parameters, gmac, scores)
+
+
+def scores_in(path: Path) -> dict[str, dict[str, Any]]:
+    """What `score_once` wrote: name of a dataset -> `files`, `scores`. Nothing, with a notice, if it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        found = dict(json.loads(path.read_text("utf-8")))
+        if all({"files", "scores"} <= set(one) for one in found.values()):
+            return found
+    except (ValueError, TypeError, RecursionError):
+        pass
+    say(f"notice: {path}: is damaged; the weights are scored again.")
+    return {}
 
 
 def describe(config: CompareConfig) -> str:

@@ -108,12 +108,18 @@ def check_budget(folder: Path, budget: Mapping[str, Any]) -> None:
     """Refuses to add rows of another budget to a table.
 
     Raises:
-        ResultsError: naming the file, what differs and both values.
+        ResultsError: naming the file, what differs and both values; or that it can't be read.
     """
     known = folder / "budget.json"
     if not known.is_file():
         return
-    refuse_other_budget(json.loads(known.read_text("utf-8")), budget, str(known))
+    try:
+        before = dict(json.loads(known.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ResultsError(
+            f"{known}: can't be read ({error}). Restore it, or start another folder with evidence."
+        ) from error
+    refuse_other_budget(before, budget, str(known))
 
 
 def add_trainings(

@@ -129,6 +129,19 @@ def test_what_is_not_comparable_is_refused_before_anything_runs(arguments, capsy
     assert finished(out) == before
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", '{"ECSSD": 1}', '{"ECSSD": {"files": "a"}}', "[" * 100_000])
+def test_damaged_scores_are_made_again_with_a_notice(tmp_path, capsys, text):
+    path = tmp_path / "scores.json"
+    assert compare.scores_in(path) == {}
+    path.write_text(text, "utf-8")
+    assert compare.scores_in(path) == {} and "is damaged; the weights are scored again" in capsys.readouterr().out
+
+
+def test_scores_are_read_back(tmp_path):
+    (tmp_path / "scores.json").write_text('{"ECSSD": {"files": "a", "scores": {}}}', "utf-8")
+    assert compare.scores_in(tmp_path / "scores.json") == {"ECSSD": {"files": "a", "scores": {}}}
+
+
 def test_searches_vote_and_run_side_by_side(arguments, forked_runs):
     given, out = arguments
     more = ["--search-seeds", "[0, 1]", "--consensus", '["searched"]', "--jobs", "2", "--train-seeds", "[]"]

@@ -51,6 +51,13 @@ def test_another_budget_is_refused(evidence):
         add_trainings(evidence, [], {}, {**BUDGET, "recipe": {"epochs": 4}})
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
+def test_a_broken_budget_is_one_line(evidence, text):
+    (evidence / "budget.json").write_text(text, "utf-8")
+    with pytest.raises(ResultsError, match=r"budget.json: can't be read .* Restore it"):
+        add_trainings(evidence, [], {}, {})
+
+
 def test_a_broken_table_names_its_line(evidence):
     path = evidence / "trainings.csv"
     path.write_text(path.read_text().replace(",0.7", ",much", 1))
