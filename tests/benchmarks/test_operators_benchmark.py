@@ -9,7 +9,8 @@ from net.settings import SpaceConfig
 
 
 def test_joined_edges_launch_less_than_half_of_the_operators():
-    config = SearchConfig(space=SpaceConfig("mobilenetv3_small_050", 16), batch=2)
+    few = ["none", "skip_connect", "sep_conv_3x3", "conv_3x3", "conv_3x3_rp2", "SpatialAttention"]
+    config = SearchConfig(space=SpaceConfig("test_efficientnet", 16, few), batch=2)
     config = replace(config, data=replace(config.data, size=64))
     counts = count(config)
     assert 2 * _edges(counts["joined"]) < _edges(counts["one by one"])
