@@ -73,12 +73,12 @@ class Sizes:
 
     def network(self, backbone: str = "resnet50") -> NetworkConfig:
         """The network of the paper with that backbone."""
-        return NetworkConfig("mobilenetv3_small_050", backbone, 16) if self.small else NetworkConfig(backbone, backbone)
+        return NetworkConfig("test_efficientnet", backbone, 16) if self.small else NetworkConfig(backbone, backbone)
 
     def space(self) -> SpaceConfig:
         """The paper's search space."""
         few = ["none", "skip_connect", "sep_conv_3x3_rp2", "ChannelAttention"]
-        return SpaceConfig("mobilenetv3_small_050", 16, few) if self.small else SpaceConfig()
+        return SpaceConfig("test_efficientnet", 16, few) if self.small else SpaceConfig()
 
     def precisions(self) -> list[str]:
         """Precisions that the device supports, float32 first."""
