@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent
 TRAINING, TRAINING_IMAGES = "DUTS-TR", 10_553
 BACKBONES = ("resnet50", "vgg16")
 SMOKE_TRAINING = (
-    "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder-weights", "none",
+    "--network.encoder", "test_efficientnet", "--network.channels", "16", "--encoder-weights", "none",
     "--data.size", "64", "--data.workers", "0", "--data.held-out", "0.2", "--epochs", "2", "--batch", "4",
     "--precision", "fp32", "--log-every", "1",
 )  # fmt: skip

@@ -109,7 +109,7 @@ def cases(folder: Path, weights: str = "lite") -> dict[str, Case]:
         "test.py": Case("test.py", (*tested, "--engine", "torch", "--precision", "fp32")),
         "test.py, ONNX Runtime": Case("test.py", (*tested, "--engine", "onnxruntime")),
         "train.py": Case("train.py", (
-            "--data.root", data, "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16",
+            "--data.root", data, "--network.encoder", "test_efficientnet", "--network.channels", "16",
             "--encoder-weights", "none", "--data.size", "64", "--batch", "4", "--epochs", "2", "--save-every", "2",
             "--log-every", "1", *SMALL,
         )),

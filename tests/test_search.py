@@ -85,7 +85,7 @@ def test_the_page_is_self_contained(finished):
 def test_train_takes_the_genotype(scenes, finished, tmp_path):
     done = Done(
         "train.py", "--data.root", scenes, "--network.genotype", finished[0] / "genotype.json", "--network.encoder",
-        "mobilenetv3_small_050", "--network.channels", "16", "--encoder-weights", "none", "--data.size", "48",
+        "test_efficientnet", "--network.channels", "16", "--encoder-weights", "none", "--data.size", "48",
         "--data.workers", "0", "--batch", "4", "--epochs", "1", "--device", "cpu", "--precision", "fp32", "--out",
         tmp_path / "trained",
     )  # fmt: skip
@@ -299,7 +299,7 @@ def test_an_operation_of_the_user_is_searched_trained_and_run(scenes, tmp_path):
     assert {name for cell in genotype["cells"] for name in [*cell["outer"], *cell["inner"]]} == {"conv_1x1"}
     arguments = [
         "train.py", "--data.root", str(scenes), "--network.genotype", str(out / "genotype.json"),
-        "--network.encoder", "mobilenetv3_small_050", "--network.channels", "16", "--encoder-weights", "none",
+        "--network.encoder", "test_efficientnet", "--network.channels", "16", "--encoder-weights", "none",
         "--data.size", "48", "--data.workers", "0", "--batch", "4", "--epochs", "1", "--device", "cpu",
         "--precision", "fp32", "--out", str(tmp_path / "trained"),
     ]  # fmt: skip

@@ -48,7 +48,7 @@ def ablation(tmp_path, monkeypatch, *more):
     """Two losses, one seed, a network without pretrained weights on generated scenes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lite.yaml").write_text(
-        "network: {encoder: mobilenetv3_small_050, channels: 16}\ndata: {root: x, workers: 0}\nprecision: fp32\n"
+        "network: {encoder: test_efficientnet, channels: 16}\ndata: {root: x, workers: 0}\nprecision: fp32\n"
     )
     monkeypatch.setattr("sys.argv", [
         "loss_ablation.py", "--train", str(tmp_path / "data"), "--data", f"Scenes={tmp_path / 'scenes'}",

@@ -22,7 +22,7 @@ from training.optim import build_optimizer
 def supernet(plain, clip=5.0):
     """A small supernet of either kind with its optimizers, and a batch for the weights and one for the alphas."""
     torch.manual_seed(0)
-    network = build_supernet(SpaceConfig("mobilenetv3_small_050", 16, ["none", "skip_connect", "conv_3x3"]))
+    network = build_supernet(SpaceConfig("test_efficientnet", 16, ["none", "skip_connect", "conv_3x3"]))
     if plain:
         for _, mixture in network.mixtures():
             mixture.__class__ = PlainMixture

@@ -50,7 +50,7 @@ def test_the_share_is_the_limit_over_our_step(tmp_path, capsys):
 
 
 def test_a_step_is_recorded_whole(monkeypatch):
-    small = (NetworkConfig("mobilenetv3_small_050", "resnet50", 16), 2, 64)
+    small = (NetworkConfig("test_efficientnet", "resnet50", 16), 2, 64)
     monkeypatch.setitem(training.NETWORKS, "lite", small)
     workload = training.step_workload("lite", "fp32")
     backward = {one for one in workload if isinstance(one, Convolution) and one.gradients is not None}

@@ -20,7 +20,7 @@ from utils.errors import UserError
 pytestmark = pytest.mark.slow
 
 SEARCH = """
-space: {encoder: mobilenetv3_small_050, channels: 16, operations: [none, skip_connect, conv_3x3, SpatialAttention]}
+space: {encoder: test_efficientnet, channels: 16, operations: [none, skip_connect, conv_3x3, SpatialAttention]}
 data: {size: 64, workers: 0}
 architect: {lr: 0.1, warmup: 0.0}
 epochs: 1

@@ -18,7 +18,7 @@ from settings.parser import FORMER_IMAGES, parse, to_plain
 
 @pytest.mark.parametrize(
     ("name", "encoder", "channels"),
-    [("lite", "efficientnet_lite0", 64), ("smoke", "mobilenetv3_small_050", 16), ("resnet50", "resnet50", 128),
+    [("lite", "efficientnet_lite0", 64), ("smoke", "test_efficientnet", 16), ("resnet50", "resnet50", 128),
      ("vgg16", "vgg16", 128)],
 )  # fmt: skip
 def test_a_recipe_searches_the_paper_space(root, name, encoder, channels):

@@ -49,7 +49,7 @@ def test_turns_alternate_until_the_budget_is_spent():
 def test_a_trial_leaves_network_and_random_state_as_they_were(monkeypatch):
     monkeypatch.setattr(precision, "candidates", lambda device: ["fp32", "bf16"])
     monkeypatch.setattr(precision, "choose_precision", lambda name, device: name)
-    network = build_network(NetworkConfig("mobilenetv3_small_050", "resnet50", 16)).train()
+    network = build_network(NetworkConfig("test_efficientnet", "resnet50", 16)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
     seen = []

@@ -19,7 +19,7 @@ from training.processes import Processes
 from training.session import Session
 from utils.checkpoint import load_checkpoint
 
-SPACE = SpaceConfig("mobilenetv3_small_050", 16, ["none", "skip_connect", "conv_3x3", "dil_conv_3x3"])
+SPACE = SpaceConfig("test_efficientnet", 16, ["none", "skip_connect", "conv_3x3", "dil_conv_3x3"])
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
