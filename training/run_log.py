@@ -60,7 +60,7 @@ class RunLog:
             damaged = 0
         lost = (self._kept or 0) - self._count
         if damaged or lost > 0:
-            what = f"{damaged} damaged lines are left out" if damaged else f"{lost} entries are missing"
+            what = f"damaged lines left out: {damaged}" if damaged else f"missing entries: {lost}"
             print(f"notice: {self._path}: {what}. The training itself is not affected.")
         with _at(self._folder / "tensorboard"):
             self._board = SummaryWriter(self._folder / "tensorboard", purge_step=step + 1)

@@ -64,11 +64,11 @@ def logged(tmp_path, entries):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda lines: [*lines[:2], b"\xff\0{", *lines[2:]], "1 damaged lines are left out"),
-        (lambda lines: [b'{"step": []}\n', b"[" * 50_000 + b"\n", *lines], "2 damaged lines are left out"),
-        (lambda lines: lines[:2], "1 entries are missing"),
-        (lambda lines: [], "3 entries are missing"),
-        (None, "3 entries are missing"),
+        (lambda lines: [*lines[:2], b"\xff\0{", *lines[2:]], "damaged lines left out: 1"),
+        (lambda lines: [b'{"step": []}\n', b"[" * 50_000 + b"\n", *lines], "damaged lines left out: 2"),
+        (lambda lines: lines[:2], "missing entries: 1"),
+        (lambda lines: [], "missing entries: 3"),
+        (None, "missing entries: 3"),
     ],
 )
 def test_the_log_of_a_run(tmp_path, capsys, damage, told):
