@@ -73,7 +73,8 @@ class Plan:
     def searching(self) -> list[str]:
         """Arguments of search.py."""
         config = "search_smoke" if self.smoke else "search_resnet50"
-        root = () if self.smoke else ("--data.root", self.data[TRAINING])
+        # Precisions are measured, and two runs may choose differently: that of the smoke run is stated.
+        root = ("--precision", "fp32") if self.smoke else ("--data.root", self.data[TRAINING])
         return [*map(str, ("--config", ROOT / "configs" / f"{config}.yaml", *root, "--device", self.device))]
 
 
