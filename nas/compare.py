@@ -26,7 +26,14 @@ from data.datasets import fingerprint
 from data.layouts import Pair, find_pairs
 from data.pairs import with_coding
 from nas.compare_settings import HOMOGENEOUS, PUBLISHED, RANDOM, UNDILATED, CompareConfig
-from nas.evidence import SupernetScore, add_supernet, add_trainings, check_budget, training_of
+from nas.evidence import (
+    SupernetScore,
+    add_supernet,
+    add_trainings,
+    check_budget,
+    genotypes_by_training,
+    training_of,
+)
 from nas.evidence_report import write_report
 from nas.genotype_space import GenotypeSpace, dilated, without_dilation
 from nas.results import Result, read_results, size_of, write_results
@@ -257,9 +264,19 @@ def _keep_supernet(comparison: Comparison, variant: str, seed: int, folder: Path
 
 
 def train_all(comparison: Comparison, candidates: Sequence[Candidate]) -> None:
-    """Trains and scores candidates, seed by seed; the report is written anew after each."""
+    """Trains and scores candidates, seed by seed; the report is written anew after each.
+
+    A training that the evidence has from elsewhere, with the same cells, is neither repeated nor in this report.
+    """
     config = comparison.config
-    runs = [(candidate, seed) for seed in config.train_seeds for candidate in candidates]
+    elsewhere = {} if config.evidence is None else genotypes_by_training(config.evidence)
+    runs = [
+        (candidate, seed)
+        for seed in config.train_seeds
+        for candidate in candidates
+        if elsewhere.get((candidate.group, candidate.name, seed)) != candidate.genotype.cells
+        or comparison.trainings.held(run_of(comparison, candidate, seed)) is not None
+    ]
     with ThreadPoolExecutor(config.jobs) as threads:
         trained = threads.map(lambda run: train_once(comparison, *run), runs)
         bar = tqdm(zip(runs, trained, strict=True), "train and score", len(runs), unit="run", disable=None)
@@ -278,13 +295,17 @@ def train_all(comparison: Comparison, candidates: Sequence[Candidate]) -> None:
 
 def train_once(comparison: Comparison, candidate: Candidate, seed: int) -> Path:
     """Trains one genotype with one seed, unless it is done; returns the folder."""
+    return comparison.trainings.complete(run_of(comparison, candidate, seed))
+
+
+def run_of(comparison: Comparison, candidate: Candidate, seed: int) -> Run:
+    """The training of a genotype with a seed."""
     config, space = comparison.config, comparison.space
-    run = training_run(f"{candidate.group}_{candidate.name}_{seed}", [
+    return training_run(f"{candidate.group}_{candidate.name}_{seed}", [
         "--config", config.train, "--data.root", config.data, "--data.list-file", comparison.sets.training,
         "--data.held-out", "0", "--network.encoder", space.encoder, "--network.channels", space.channels,
         "--network.genotype", candidate.path, "--encoder-weights", config.encoder_weights, "--seed", seed,
     ])  # fmt: skip
-    return comparison.trainings.complete(run)
 
 
 def score_once(sets: Sets, candidate: Candidate, seed: int, folder: Path) -> Result:

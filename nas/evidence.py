@@ -18,7 +18,7 @@ from typing import Any
 
 from nas.genotype_space import dilated
 from nas.results import Result, ResultsError, refuse_other_budget
-from net.genotype import Genotype, load
+from net.genotype import CellGenotype, Genotype, load
 from utils.files import replace_text
 
 COLUMNS = {"wfm_validation": "held-out", "wfm_ecssd": "ECSSD", "wfm_duts": "DUTS-TE"}
@@ -102,6 +102,16 @@ def genotypes_of(folder: Path) -> dict[tuple[str, str], Genotype]:
     """
     wanted = dict.fromkeys((row.group, row.genotype) for row in read_trainings(folder))
     return {key: load(folder / "genotypes" / f"{'_'.join(key)}.json") for key in wanted}
+
+
+def genotypes_by_training(folder: Path) -> dict[tuple[str, str, int], tuple[CellGenotype, ...]]:
+    """The cells of every row of trainings.csv, by its key.
+
+    Raises:
+        GenotypeError: if a file is missing or invalid.
+    """
+    genotypes = genotypes_of(folder)
+    return {row.key: genotypes[row.group, row.genotype].cells for row in read_trainings(folder)}
 
 
 def check_budget(folder: Path, budget: Mapping[str, Any]) -> None:

@@ -92,13 +92,19 @@ class RunGroup:
                 replace_text(folder / "finished.json", json.dumps({"key": run.key}) + "\n")
             return folder
 
+    def held(self, run: Run) -> Path | None:
+        """The folder that holds the run, finished or not; None if there is none."""
+        for path in sorted(self.folder.glob("*/run.json")):
+            record = _read(path)
+            if isinstance(record, dict) and record.get("key") == run.key:
+                return path.parent
+        return None
+
     def _folder_of(self, run: Run) -> Path:
         """The folder that holds the run, finished or not; a new one if there is none."""
         with self._lock:
-            for path in sorted(self.folder.glob("*/run.json")):
-                record = _read(path)
-                if isinstance(record, dict) and record.get("key") == run.key:
-                    return path.parent
+            if (held := self.held(run)) is not None:
+                return held
             folder, number = self.folder / f"{run.title}-{run.key[:8]}", 1
             while folder.exists():
                 folder, number = self.folder / f"{run.title}-{run.key[:8]}-{number}", number + 1

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -91,6 +92,18 @@ def test_the_evidence_has_a_row_for_each_training(arguments):
     assert genotypes["random", "0"] == load(out / "genotypes" / "random_0.json")
     with pytest.raises(UserError, match=r"budget.json: epochs is 1 there and 2 here"):
         compare.main([*given, "--train", str(out.parent / "longer.yaml")])
+
+
+def test_a_training_that_the_evidence_has_is_not_repeated_elsewhere(arguments, tmp_path, forked_runs):
+    """Another machine begins with the committed table: it trains the random cells of seed 1 alone."""
+    given, out = arguments
+    table = (out.parent / "evidence" / "trainings.csv").read_text()
+    shutil.copytree(out.parent / "evidence", tmp_path / "evidence")
+    more = ["--random-seeds", "[0, 1]", "--variants", "{}", "--evidence", str(tmp_path / "evidence")]
+    assert compare.main([*given, *more, "--out", str(tmp_path / "out")]) == 0
+    assert [folder.name[:10] for folder in (tmp_path / "out" / "trainings").iterdir()] == ["random_1_0"]
+    after = (tmp_path / "evidence" / "trainings.csv").read_text()
+    assert after.startswith(table) and len(after.splitlines()) == len(table.splitlines()) + 1
 
 
 @pytest.fixture(autouse=True)
