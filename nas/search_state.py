@@ -225,7 +225,7 @@ def build(config: SearchConfig, processes: Processes, session: Session, halves: 
     device, frozen_norm = processes.device, config.encoder_weights != "none"
     fresh = session.saved is None  # a checkpoint has all weights, so the encoder's file is not needed again
     weights = config.encoder_weights if fresh and frozen_norm else None
-    network = build_supernet(config.space, weights, frozen_norm).to(device)
+    network = placed(build_supernet(config.space, weights, frozen_norm), device)
     if device.type == "cpu":
         accelerate(network)
     network.joined = device.type != "cpu"  # a GPU waits for launches
@@ -255,6 +255,12 @@ def build(config: SearchConfig, processes: Processes, session: Session, halves: 
         KernelMovement(network) if config.architect.warmup_paths == "single" else None, Readings(device),
     )  # fmt: skip
     return search
+
+
+def placed(network: SuperNet, device: torch.device) -> SuperNet:
+    """The supernet on its device; kernels channels last on a GPU, which would convert them at every convolution."""
+    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    return network.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
 def attach(search: Search) -> None:

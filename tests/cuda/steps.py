@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.fake_cuda import CUDA
 from data.datasets import Batch
-from nas.search_state import Search, SearchProgress
+from nas.search_state import Search, SearchProgress, placed
 from nas.settings import SearchArchitectConfig, SearchConfig, SearchCostConfig
 from nas.strategies.account import Account
 from net.architect import Architect, only
@@ -110,7 +110,7 @@ def cell_search(supernet: SuperNet, order: str, precision: str) -> Search:
         space=supernet.space, architect=SearchArchitectConfig(order=order), cost=SearchCostConfig("macs"),
         encoder_weights="none", optim=replace(SearchConfig().optim, clip=5.0), out=NOWHERE,
     )  # fmt: skip
-    supernet.to(CUDA).set_relaxation(0.7, 0.5)
+    placed(supernet, CUDA).set_relaxation(0.7, 0.5)
     supernet.joined = True
     with only(supernet, supernet.weights()):
         optimizer = build_optimizer(supernet, config.optim)

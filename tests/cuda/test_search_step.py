@@ -19,6 +19,8 @@ def test_a_step(order, precision):
     own = supernet()
     with fake_cuda() as record:
         search = cell_search(own, order, precision)
+        kernels = [one for one in search.network.parameters() if one.dim() == 4]
+        assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
         record.waits.clear()
         record.types.clear()
         assert bilevel_step(search, batch(), batch()) == {} and record.waits == []
