@@ -5,7 +5,7 @@
     python benchmarks/peak_memory.py --update-docs      writes benchmarks/peak_memory.md
 
 Every run is a process of its own, whose peak of resident memory Linux counts (VmHWM, the libraries included):
-    number of images    64 x 48 JPEG files, read while the run goes on; constant memory means that it ends level
+    number of images    64 x 48 JPEG files, read during the run; constant memory means that it ends level
     size of an image    a JPEG with overlay and cutout
     wrong header        a PNG of 69 bytes that claims 2 GiB of pixels, in a process that reads it and nothing else
 Exit code 1 where a limit is exceeded. The last line is JSON.

@@ -72,11 +72,11 @@ def draw_weights(probabilities: Sequence[Sequence[float]], genotype: Genotype, n
     chosen = [names.index(name) for _, name in operations_of(genotype)]
     values = np.asarray(probabilities)  # (edges, operations)
     with styled():
-        width, height = 1.6 + 0.62 * len(names), 0.9 + 0.24 * len(edges)  # inches
-        figure = Figure(figsize=(width, height))
         left, slanted = (_LETTER * max(map(len, labels)) for labels in (edges, [*map(_short, names)]))
-        below = 0.7 * slanted + 0.25
-        figure.subplots_adjust(left=(left + 0.15) / width, right=0.98, bottom=below / height, top=1 - 0.1 / height)
+        below, right = 0.7 * slanted + 0.25, 0.65  # for the labels of the operations, and of the colours
+        width, height = left + right + 0.5 + 0.62 * len(names), below + 0.1 + 0.24 * len(edges)  # inches
+        figure = Figure(figsize=(width, height))
+        figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - 0.1 / height)
         panel: Axes = figure.subplots()
         panel.spines[:].set_visible(True)
         top = float(values.max())
