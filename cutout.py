@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the request, then the images one by one."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     # Heavy imports follow the parsing, so that --help and mistakes are answered at once.
-    from inference.cutouts import Style
+    with requirements():
+        from inference.cutouts import Style
 
     style = Style.parse(options.type, options.despill, options.crop)
     plans, problems = plan(options.image, options.out, style)
@@ -162,13 +163,30 @@ def _refuse_overlaps(inputs: Sequence[Path], out: Path) -> None:
     refuse_overlaps([path for path in inputs if path != PIPE], [out])
 
 
+@contextmanager
+def requirements() -> Iterator[None]:
+    """A block of imports.
+
+    Raises:
+        UserError: a package of requirements-cutout.txt is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"cutout.py needs the package {error.name}, which is not installed. Run pip install -r "
+            f"requirements-cutout.txt; or use python test.py --images IMAGE --cutout, which needs requirements.txt."
+        ) from None
+
+
 def open_model(name: str) -> "OnnxMaps":
     """The model of that name in weights/, or a file.
 
     Raises:
-        EngineError: there is none, or ONNX Runtime cannot read it.
+        UserError: there is none, ONNX Runtime is not installed, or it cannot read the model.
     """
-    from inference.onnx_maps import OnnxMaps
+    with requirements():
+        from inference.onnx_maps import OnnxMaps
 
     known = sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
     if name not in known and not Path(name).is_file():

@@ -58,6 +58,17 @@ def test_neither_pytorch_nor_what_only_other_programs_need_is_loaded(folder, roo
     assert not set(HEAVY) & set(loaded)
 
 
+@pytest.mark.parametrize("package", ["onnxruntime", "cv2"])
+def test_a_package_that_is_not_installed_is_one_line(folder, root, package):
+    absent = f"import sys; sys.modules['{package}'] = None; "
+    code = absent + "import runpy; runpy.run_path('cutout.py', run_name='__main__')"
+    command = [sys.executable, "-c", code, str(folder / "a.png")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"needs the package {package}, which is not installed. Run pip install -r requirements-cutout" in done.stderr
+    assert not (folder / "a.cutout.png").exists()
+
+
 def test_help_loads_neither_opencv_nor_onnx_runtime(root):
     script = (
         "import sys, cutout\ntry: cutout.main(['--help'])\nexcept SystemExit: pass\n"
