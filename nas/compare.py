@@ -8,7 +8,7 @@ Source: a search needs a comparison with random cells of its own space (Yang et 
 "NAS evaluation is frustratingly hard", arXiv 1912.12522; Li and Talwalkar, arXiv 1902.07638).
 Each search and each training is a run of search.py or train.py, recognised by its content, so the same command resumes
 after a stop. Into `--out` go genotypes/, the runs, compare.md, compare.json and compare.png/.svg, the last four anew
-after every run; into `--evidence` a row of trainings.csv for each training.
+after every run; into `--evidence` a row of trainings.csv for each training, and of searches.csv for each search.
 """
 
 import json
@@ -27,11 +27,13 @@ from data.layouts import Pair, find_pairs
 from data.pairs import with_coding
 from nas.compare_settings import HOMOGENEOUS, PUBLISHED, RANDOM, UNDILATED, CompareConfig
 from nas.evidence import (
-    SupernetScore,
-    add_supernet,
+    FinishedSearch,
+    add_search,
     add_trainings,
     check_budget,
+    genotype_file,
     genotypes_by_training,
+    read_searches,
     training_of,
 )
 from nas.evidence_report import write_report
@@ -103,8 +105,13 @@ def compare_genotypes(config: CompareConfig) -> int:
             print(path)
         return 0
     comparison = prepare(config)
-    train_all(comparison, fixed_candidates(comparison))
-    train_all(comparison, searched_candidates(comparison))
+    fixed = fixed_candidates(comparison)  # before the searches, whose supernets score the pool
+    if not config.searches_only:
+        train_all(comparison, fixed)
+    searched = searched_candidates(comparison)
+    if config.searches_only:
+        return 0
+    train_all(comparison, searched)
     print(f"{config.out / 'compare.md'}, compare.json, compare.png")
     return 0
 
@@ -196,29 +203,43 @@ def _random(comparison: Comparison) -> Iterable[tuple[int, Genotype]]:
 def searched_candidates(comparison: Comparison) -> list[Candidate]:
     """Searched genotypes after searching for them, and those of a vote.
 
+    A search that the evidence has from elsewhere is not repeated, but for a vote, which needs its weights.
+
     Raises:
         SpaceError: if a searched genotype is not of this space.
         RunGroupError: if a search fails.
     """
-    config, space = comparison.config, comparison.space
-    wanted = [(variant, seed) for variant in config.variants for seed in config.search_seeds]
-    with ThreadPoolExecutor(config.jobs) as threads:
-        searched = threads.map(lambda one: search_once(comparison, *one), wanted)
-        folders = dict(zip(wanted, tqdm(searched, "search", len(wanted), unit="run", disable=None), strict=True))
+    config = comparison.config
+    evidence = config.evidence
+    known = {} if evidence is None else {(one.group, one.search_seed): one.key for one in read_searches(evidence)}
     found: list[Candidate] = []
-    for (variant, seed), folder in folders.items():
-        path = folder / "genotype.json"
-        check_genotype(load(path), space, str(path))
-        found.append(_keep(comparison, variant, str(seed), load(path), seed))
-        _keep_supernet(comparison, variant, seed, folder)
+    runs: dict[tuple[str, int], Run] = {}
+    for variant, seed in ((variant, seed) for variant in config.variants for seed in config.search_seeds):
+        run = search_run(comparison, variant, seed)
+        elsewhere = known.get((variant, seed)) == run.key and comparison.searches.held(run) is None
+        if evidence is not None and elsewhere and variant not in config.consensus:
+            found.append(_keep_search(comparison, variant, seed, genotype_file(evidence, variant, str(seed))))
+        else:
+            runs[variant, seed] = run
+    folders: dict[tuple[str, int], Path] = {}
+    with ThreadPoolExecutor(config.jobs) as threads:
+        searched = threads.map(comparison.searches.complete, runs.values())
+        for one, folder in tqdm(zip(runs, searched, strict=True), "search", len(runs), unit="run", disable=None):
+            folders[one] = folder
+            found.append(_keep_search(comparison, *one, folder / "genotype.json"))
+            if evidence is not None:
+                path = folder / "scores.json"  # of a strategy with scores; the supernet's score of the pool, if any
+                scores = json.loads(path.read_text("utf-8"))["also"] if path.is_file() else {}
+                pool = {Path(name).stem: value for name, value in scores.items()}
+                add_search(evidence, FinishedSearch(*one, runs[one].key), found[-1].genotype, pool)
     for variant in config.consensus:
-        genotype = vote([folders[variant, seed] for seed in config.search_seeds], space)
+        genotype = vote([folders[variant, seed] for seed in config.search_seeds], comparison.space)
         found.append(_keep(comparison, f"{variant}-consensus", "0", genotype))
     return found
 
 
-def search_once(comparison: Comparison, variant: str, seed: int) -> Path:
-    """Runs one search, unless it is done; returns its folder."""
+def search_run(comparison: Comparison, variant: str, seed: int) -> Run:
+    """The search of a variant with a seed."""
     config = comparison.config
     words = [
         "--config", str(config.search), "--data.root", str(config.data), "--data.list-file",
@@ -230,8 +251,7 @@ def search_once(comparison: Comparison, variant: str, seed: int) -> Path:
         pool = sorted((config.out / "genotypes").glob(f"{RANDOM}_*.json"))
         words += ["--oneshot.also", json.dumps([str(path) for path in pool])]
         settings = parse(SearchConfig, "", words)
-    content = settings_content(settings)
-    return comparison.searches.complete(Run(f"{variant}_{seed}", "search.py", tuple(words), content))
+    return Run(f"{variant}_{seed}", "search.py", tuple(words), settings_content(settings))
 
 
 def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:
@@ -251,13 +271,15 @@ def _keep(
     return Candidate(group, name, path, search_seed)
 
 
-def _keep_supernet(comparison: Comparison, variant: str, seed: int, folder: Path) -> None:
-    """Scores that a supernet gave to the pool, if it gave any, go to the evidence."""
-    evidence, path = comparison.config.evidence, folder / "scores.json"
-    if evidence is None or not path.is_file():
-        return
-    scores: dict[str, float] = json.loads(path.read_text("utf-8"))["also"]
-    add_supernet(evidence, [SupernetScore(variant, seed, Path(name).stem, value) for name, value in scores.items()])
+def _keep_search(comparison: Comparison, variant: str, seed: int, path: Path) -> Candidate:
+    """The candidate that a search found.
+
+    Raises:
+        SpaceError: if it is not of this space.
+    """
+    genotype = load(path)
+    check_genotype(genotype, comparison.space, str(path))
+    return _keep(comparison, variant, str(seed), genotype, seed)
 
 
 # ------------------------------------------------------------------------------------------ train and score

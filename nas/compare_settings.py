@@ -37,6 +37,7 @@ class CompareConfig:
         jobs: searches, and trainings, that run side by side, each with its share of the cores.
         encoder_weights: for search.py and train.py.
         evidence: folder whose trainings.csv gets a row for each training; null for none.
+        searches_only: run the searches and keep what they find in `evidence`; train nothing.
         report: write the tables of docs/search.md and of benchmarks/compare_lite from committed files, run nothing.
         out: folder of the comparison.
     """
@@ -60,6 +61,7 @@ class CompareConfig:
     jobs: Count = 1
     encoder_weights: str = "imagenet"
     evidence: Path | None = None
+    searches_only: bool = False
     report: bool = False
     out: Path = Path("runs/compare")
 

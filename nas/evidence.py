@@ -1,7 +1,8 @@
 """The evidence of a comparison as committed files: one row a training, the genotypes, and the supernets' scores.
 
     trainings.csv   group, genotype, search_seed, training_seed, gmac, dilated, wfm_validation, wfm_ecssd, wfm_duts
-    genotypes/      <group>_<genotype>.json for each genotype of the table
+    searches.csv    group, search_seed, key: searches that are done; key is that of their Run
+    genotypes/      <group>_<genotype>.json for each genotype of both tables
     supernet.csv    group, search_seed, genotype, score: of the pool's genotypes by a supernet of `oneshot`
     budget.json     what all rows have in common
 
@@ -66,6 +67,15 @@ class SupernetScore:
     score: float
 
 
+@dataclass(frozen=True)
+class FinishedSearch:
+    """One row of searches.csv: a search by its group and seed, and the key of its Run, which names its content."""
+
+    group: str
+    search_seed: int
+    key: str
+
+
 def training_of(result: Result, genotype: Genotype, search_seed: int | None) -> Training:
     """The row of a result."""
     scores = {name: round(value["wfm"], 6) for name, value in result.scores.items()}
@@ -94,6 +104,15 @@ def read_supernet(folder: Path) -> list[SupernetScore]:
     return _read(folder / "supernet.csv", SupernetScore)
 
 
+def read_searches(folder: Path) -> list[FinishedSearch]:
+    """Rows of searches.csv; none if there is no such file.
+
+    Raises:
+        ResultsError: naming the file and what is wrong with it.
+    """
+    return _read(folder / "searches.csv", FinishedSearch)
+
+
 def genotypes_of(folder: Path) -> dict[tuple[str, str], Genotype]:
     """(group, genotype) -> its operations, for every genotype of trainings.csv.
 
@@ -101,7 +120,7 @@ def genotypes_of(folder: Path) -> dict[tuple[str, str], Genotype]:
         GenotypeError: if a file is missing or invalid.
     """
     wanted = dict.fromkeys((row.group, row.genotype) for row in read_trainings(folder))
-    return {key: load(folder / "genotypes" / f"{'_'.join(key)}.json") for key in wanted}
+    return {key: load(genotype_file(folder, *key)) for key in wanted}
 
 
 def genotypes_by_training(folder: Path) -> dict[tuple[str, str, int], tuple[CellGenotype, ...]]:
@@ -112,6 +131,11 @@ def genotypes_by_training(folder: Path) -> dict[tuple[str, str, int], tuple[Cell
     """
     genotypes = genotypes_of(folder)
     return {row.key: genotypes[row.group, row.genotype].cells for row in read_trainings(folder)}
+
+
+def genotype_file(folder: Path, group: str, name: str) -> Path:
+    """Where the evidence keeps a genotype."""
+    return folder / "genotypes" / f"{group}_{name}.json"
 
 
 def check_budget(folder: Path, budget: Mapping[str, Any]) -> None:
@@ -142,10 +166,27 @@ def add_trainings(
     """
     check_budget(folder, budget)
     replace_text(folder / "budget.json", json.dumps(dict(budget), indent=1, sort_keys=True) + "\n")
-    for key, genotype in genotypes.items():
-        replace_text(folder / "genotypes" / f"{'_'.join(key)}.json", genotype.to_json())
+    for (group, name), genotype in genotypes.items():
+        replace_text(genotype_file(folder, group, name), genotype.to_json())
     merged = {row.key: row for row in [*read_trainings(folder), *rows]}
     _write(folder / "trainings.csv", Training, merged.values())
+
+
+def add_search(folder: Path, search: FinishedSearch, genotype: Genotype, scores: Mapping[str, float]) -> None:
+    """Keeps a finished search: its row of searches.csv, its genotype, and what its supernet says of the pool.
+
+    Args:
+        folder: of the evidence.
+        search: replaces the row of the same group and seed.
+        genotype: what it found.
+        scores: genotype of the pool -> score; empty for a search without a supernet.
+    """
+    replace_text(genotype_file(folder, search.group, str(search.search_seed)), genotype.to_json())
+    rows = [SupernetScore(search.group, search.search_seed, name, value) for name, value in scores.items()]
+    if rows:
+        add_supernet(folder, rows)
+    merged = {(row.group, row.search_seed): row for row in [*read_searches(folder), search]}
+    _write(folder / "searches.csv", FinishedSearch, merged.values())
 
 
 def add_supernet(folder: Path, rows: Sequence[SupernetScore]) -> None:

@@ -106,6 +106,24 @@ def test_a_training_that_the_evidence_has_is_not_repeated_elsewhere(arguments, t
     assert after.startswith(table) and len(after.splitlines()) == len(table.splitlines()) + 1
 
 
+def test_a_search_that_the_evidence_has_is_not_repeated_elsewhere(arguments, tmp_path, forked_runs):
+    """Another machine begins with the committed searches; only seed 1 is searched, and nothing is trained."""
+    given, out = arguments
+    before = (out.parent / "evidence" / "searches.csv").read_text()
+    assert before.startswith("group,search_seed,key\nsearched,0,") and len(before.splitlines()) == 2
+    shutil.copytree(out.parent / "evidence", tmp_path / "evidence")
+    more = ["--search-seeds", "[0, 1]", "--searches-only", "true", "--evidence", str(tmp_path / "evidence")]
+    assert compare.main([*given, *more, "--out", str(tmp_path / "out")]) == 0
+    assert [folder.name[:10] for folder in (tmp_path / "out" / "searches").iterdir()] == ["searched_1"]
+    assert not list((tmp_path / "out" / "trainings").glob("*"))
+    assert load(tmp_path / "out" / "genotypes" / "searched_0.json") == load(out / "genotypes" / "searched_0.json")
+    after = (tmp_path / "evidence" / "searches.csv").read_text()
+    assert after.startswith(before) and len(after.splitlines()) == 3
+    assert (tmp_path / "evidence" / "trainings.csv").read_text() == (
+        out.parent / "evidence" / "trainings.csv"
+    ).read_text()
+
+
 @pytest.fixture(autouse=True)
 def longer(arguments):
     (arguments[1].parent / "longer.yaml").write_text(TRAIN.replace("epochs: 1", "epochs: 2"))
