@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inference.engines import cache
+from inference.engines import cache, machine
 from inference.engines.base import EngineError, require, version
 from inference.engines.preparation import identity, prepare
 from inference.weights import LoadedNetwork
@@ -127,7 +127,8 @@ def model_file(kind: Format, loaded: LoadedNetwork, size: int, calibration: Sequ
         kind.save(quantise(kind.read(source), samples, "--precision int8"), folder / name)
 
     images = cache.digest(image.contiguous().numpy().tobytes() for image in calibration)
-    return cache.cached(cache.key(plain, images, version("nncf")), quantise_plain, kind.files) / name
+    quantised = cache.key(plain, images, version("nncf"), machine.saturates())
+    return cache.cached(quantised, quantise_plain, kind.files) / name
 
 
 def check_samples(samples: Sequence[object], wanted: str) -> None:
@@ -142,7 +143,8 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[An
     """Post-training quantisation to int8, by NNCF.
 
     Convolutions to a single channel (the head and spatial attention) stay in floating point: they cost little, and
-    their rounding moves the map most.
+    their rounding moves the map most. Weights have 7 bits on processors where sums of 8-bit products saturate: with 8,
+    maps of `lite` differed by .0101 instead of .0080 on average (AMD EPYC with AVX2, OpenVINO, 32 images).
 
     Args:
         model: an openvino.Model or onnx.ModelProto.
@@ -155,6 +157,7 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[An
     """
     check_samples(samples, wanted)
     nncf = require("nncf", wanted)
+    overflow = nncf.OverflowFix.ENABLE if machine.saturates() else None  # None: NNCF's default
     with _quiet():
         return nncf.quantize(
             model,
@@ -162,6 +165,7 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[An
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=min(len(samples), _CALIBRATION),
             ignored_scope=nncf.IgnoredScope(names=_single_channel_convolutions(model)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
         )
 
 

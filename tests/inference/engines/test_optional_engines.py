@@ -11,7 +11,7 @@ from data.layouts import find_pairs
 from data.masks import read_mask
 from data.transforms import prepare_image
 from evaluation.metrics import score_pair
-from inference.engines import conversion, onnx_engine, openvino_engine
+from inference.engines import conversion, machine, onnx_engine, openvino_engine
 from inference.engines.base import EngineError
 from inference.engines.choice import build_engine
 from inference.engines.onnx_engine import OnnxEngine
@@ -155,11 +155,12 @@ def exact(photos):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"], indirect=True)
 def test_int8_scores_of_the_shipped_network(name, shared, photos, exact):
-    """Max F and MAE on real photos move by less than .003; calibrated on other ones."""
+    """Max F and MAE on real photos move little; calibrated on other ones."""
     pytest.importorskip("nncf", reason="needs nncf (requirements-deploy.txt)")
     others = sorted((shared / "datasets/DUTS-TR/DUTS-TR-Image").iterdir())[::450]
     mae, best = scores_of(photos, name, "int8", others)
-    assert 0 < abs(mae - exact[0]) < 0.003 and abs(best - exact[1]) < 0.003
+    most = 0.005 if machine.saturates() else 0.003  # weights of 7 bits round more coarsely
+    assert 0 < abs(mae - exact[0]) < most and abs(best - exact[1]) < most
 
 
 @pytest.mark.slow
