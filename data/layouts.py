@@ -117,7 +117,7 @@ class Survey:
             ("in the list, but with neither image nor mask", self.missing),
             ("left out", self.problems),
         )
-        return [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
+        return [f"{len(names)} {kind} ({first_names(names)})" for kind, names in kinds if names]
 
 
 def find_images(path: str | Path) -> FoundFiles:
@@ -134,7 +134,7 @@ def find_images(path: str | Path) -> FoundFiles:
     found = search(path)
     if found.files:
         return found
-    left_out = f" Left out: {_some([str(problem) for problem in found.problems])}." if found.problems else ""
+    left_out = f" Left out: {first_names([str(problem) for problem in found.problems])}." if found.problems else ""
     suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
     raise LayoutError(f"{path}: holds no image. Searched it and all folders below it for {suffixes}.{left_out}")
 
@@ -203,9 +203,9 @@ def find_layout(root: str | Path) -> Layout:
         if len(found) == 1:
             return found[0]
         if found:
-            several = _some([layout.text(root) for layout in found])
+            several = first_names([layout.text(root) for layout in found])
             raise LayoutError(f"{root}: holds {len(found)} datasets ({several}). Give the folder of one.")
-    held = _some(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in _entries(root)))
+    held = first_names(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in _entries(root)))
     raise LayoutError(
         f"{root}: no images with masks found. Searched it and the folders in it for two folders such as "
         f"images + masks, imgs + gt, DUTS-TR-Image + DUTS-TR-Mask, or one folder with jpg and png of each "
@@ -248,7 +248,7 @@ def _by_name(layout: Layout) -> tuple[dict[str, list[Path]], dict[str, list[Path
         images = [one for one in images if one.suffix.lower() != ".png"]
         masks = [one for one in masks if one.suffix.lower() == ".png"]
     problems = [str(problem) for one in found for problem in one.problems]
-    return *_matched(_named(images, layout.images), _named(masks, layout.masks)), problems
+    return *_matched(named_files(images, layout.images), named_files(masks, layout.masks)), problems
 
 
 def _matched(images: _Named, masks: _Named) -> tuple[_Named, _Named]:
@@ -260,7 +260,8 @@ def _matched(images: _Named, masks: _Named) -> tuple[_Named, _Named]:
     return images, masks
 
 
-def _named(files: Iterable[Path], folder: Path) -> _Named:
+def named_files(files: Iterable[Path], folder: Path) -> dict[str, list[Path]]:
+    """Files by their path below a folder: POSIX, without suffix, in Unicode's composed form (NFC)."""
     named: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
         named[unicodedata.normalize("NFC", _name(file, folder))].append(file)
@@ -313,6 +314,7 @@ def _subject(folder: Path) -> set[str]:
     return _words(folder) - _IMAGE_WORDS - _MASK_WORDS
 
 
-def _some(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
+    """The first names on one line, the others counted."""
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
