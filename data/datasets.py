@@ -42,19 +42,27 @@ class SampleKey(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One sample: image (3, S, S) float32 normalised, mask (1, S, S) float32 0 or 1, index of its pair."""
+    """One sample: image (3, S, S) float32 normalised, mask (1, S, S) float32 0 or 1, index of its pair.
+
+    In distillation it has a soft map: (1, S, S) float32 in [0, 1].
+    """
 
     image: Tensor
     mask: Tensor
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]
+    soft_map: Tensor | None = None
 
 
 class Batch(NamedTuple):
-    """Several samples: image (B, 3, S, S) channels last in memory, mask (B, 1, S, S), index (B,) int64."""
+    """Several samples: image (B, 3, S, S) channels last in memory, mask (B, 1, S, S), index (B,) int64.
+
+    In distillation it has soft maps: (B, 1, S, S).
+    """
 
     image: Tensor
     mask: Tensor
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]
+    soft_map: Tensor | None = None
 
 
 class SaliencyDataset(Dataset[Sample]):
@@ -89,10 +97,16 @@ class SaliencyDataset(Dataset[Sample]):
         Raises:
             DataError: a file cannot be read, or the mask has another size than the image.
         """
-        epoch, index, size = key
-        image, mask = read_pair(self.pairs[index]) if self._cached is None else self._cached[index]
-        rng = np.random.default_rng([self.seed, epoch, index])
-        return Sample(*self.transform(image, mask, size, rng), index)
+        image, mask = self.read(key.index)
+        return Sample(*self.transform(image, mask, key.size, self.generator(key)), key.index)
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Image and mask of a pair, from its files or from memory; see `read_pair`."""
+        return read_pair(self.pairs[index]) if self._cached is None else self._cached[index]
+
+    def generator(self, key: SampleKey) -> np.random.Generator:
+        """A new generator of all random numbers of a sample."""
+        return np.random.default_rng([self.seed, key.epoch, key.index])
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
@@ -256,12 +270,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Samples to a batch. The images are channels last in memory, as the samples are.
 
     Shapes:
-        samples: (3, S, S) and (1, S, S) each.
-        returns: (B, 3, S, S), (B, 1, S, S), (B,).
+        samples: (3, S, S) and (1, S, S) each, and (1, S, S) where all of them have a soft map.
+        returns: (B, 3, S, S), (B, 1, S, S), (B,), and (B, 1, S, S) or None.
     """
     images = torch.stack([sample.image.permute(1, 2, 0) for sample in samples])  # (B, S, S, 3)
     masks = torch.stack([sample.mask for sample in samples])  # (B, 1, S, S)
-    return Batch(images.permute(0, 3, 1, 2), masks, torch.tensor([sample.index for sample in samples]))
+    soft_maps = [sample.soft_map for sample in samples if sample.soft_map is not None]
+    indices = torch.tensor([sample.index for sample in samples])
+    return Batch(images.permute(0, 3, 1, 2), masks, indices, torch.stack(soft_maps) if soft_maps else None)
 
 
 def worker_init(worker: int) -> None:

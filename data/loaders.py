@@ -1,12 +1,14 @@
 """Loaders of the training and validation splits, from the settings."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from data.datasets import EpochBatches, PairLoader, SaliencyDataset, fingerprint, make_loader, split_pairs
 from data.errors import DataError
-from data.layouts import find_pairs
+from data.layouts import Pair, find_pairs
 from data.pairs import with_coding
 from data.settings import DataConfig, SeedsConfig
+from data.soft_maps import DistillationDataset, SoftMaps
 from data.transforms import EvalTransform, TrainTransform
 
 
@@ -17,13 +19,16 @@ class Loaders(NamedTuple):
         training: batches of this process's share.
         batches: the position of the training loader.
         validation: this process's share of the validation split; None if it is empty.
-        files: sizes of both splits and a fingerprint of their names, for the checkpoint.
+        files: sizes of both splits and a fingerprint of their names, for the checkpoint; in distillation that of the
+            soft maps as well.
+        resized: number of soft maps of another size than their image; counted in the process of rank 0.
     """
 
     training: PairLoader
     batches: EpochBatches
     validation: PairLoader | None
     files: dict[str, str | int]
+    resized: int = 0
 
 
 def build_loaders(
@@ -36,6 +41,7 @@ def build_loaders(
     rank: int = 0,
     world: int = 1,
     pin: bool = False,
+    soft_maps: Path | None = None,
 ) -> Loaders:
     """Builds the loaders of the training and the validation split.
 
@@ -48,9 +54,11 @@ def build_loaders(
         rank: of this process.
         world: number of processes.
         pin: whether to place batches for a fast copy to a GPU.
+        soft_maps: folder of a teacher's maps of the training split; the validation split has none.
 
     Raises:
-        DataError: nothing to train on, or a batch that can't be distributed evenly.
+        DataError: nothing to train on, a batch that can't be distributed evenly, or soft maps that are missing or
+            cannot be used.
     """
     if batch < 1 or batch % (world * parts):
         raise DataError(
@@ -64,8 +72,9 @@ def build_loaders(
         len(kept), batch // world, config.sizes_at(0), seed=order, rank=rank, world=world, drop_last=True
     )
     workers = config.worker_count(world)
-    train_set = SaliencyDataset(kept, TrainTransform(config.augment), augment, config.cache)
-    training = make_loader(train_set, batches, workers, pin)
+    found = None if soft_maps is None else SoftMaps.find(soft_maps, kept)
+    resized = found.check() if found is not None and rank == 0 else 0
+    training = make_loader(_training_set(config, kept, augment, found), batches, workers, pin)
     validation = None
     if held_out:
         # Distributed without padding: every image is scored once, with any number of processes.
@@ -78,7 +87,16 @@ def build_loaders(
         "held_out": len(held_out),
         "files": fingerprint(kept, held_out),
     }
-    return Loaders(training, batches, validation, files)
+    if found is not None:
+        files["soft_maps"] = found.fingerprint()
+    return Loaders(training, batches, validation, files, resized)
+
+
+def _training_set(config: DataConfig, pairs: list[Pair], seed: int, soft_maps: SoftMaps | None) -> SaliencyDataset:
+    transform = TrainTransform(config.augment)
+    if soft_maps is None:
+        return SaliencyDataset(pairs, transform, seed, config.cache)
+    return DistillationDataset(soft_maps, transform, seed, config.cache)
 
 
 def resolved(seeds: SeedsConfig | None, seed: int) -> tuple[int, int, int]:

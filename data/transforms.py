@@ -61,6 +61,21 @@ class TrainTransform:
             image = _change_colour(image, *rng.uniform(1 - config.colour, 1 + config.colour, 3))
         return normalise(image), binarise(mask)
 
+    def soft_map(self, soft_map: Pixels, size: int, rng: np.random.Generator) -> Tensor:
+        """A soft map with the geometry that `__call__` gives a mask of its size, without a threshold.
+
+        Args:
+            soft_map: of the size of image and mask.
+            size: see `__call__`.
+            rng: in the state in which `__call__` gets it.
+
+        Shapes:
+            soft_map: (H, W) uint8.
+            returns: (1, size, size) float32, 0 to 1.
+        """
+        sampled = _sample(soft_map, _draw_view(soft_map, self.config, rng), size, (0,))
+        return torch.from_numpy(sampled.astype(np.float32) / 255)[None]
+
 
 class EvalTransform:
     """The whole image resized to a square, as at test time, and its mask."""

@@ -27,7 +27,7 @@ if processes.world == 1 and not config.sync_batchnorm:
     whole = Search.loss
 
     def mean_of_shares(self, batch, network=None, outputs=None):
-        shares = [Batch(*(part[rank::2] for part in batch)) for rank in range(2)]
+        shares = [Batch(*(part[rank::2] for part in batch if part is not None)) for rank in range(2)]
         return sum(whole(self, share, network, outputs) for share in shares) / 2
 
     Search.loss = mean_of_shares

@@ -42,7 +42,7 @@ def dataset(pairs: list[Pair]) -> SaliencyDataset:
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
 def test_a_sample_depends_on_its_key_and_the_seed_alone(pairs: list[Pair]):
