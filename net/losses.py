@@ -3,7 +3,7 @@
 Source: the paper's abstract and Figure 2 name a progressive polishing loss that penalises misaligned boundaries and
 supervises all three outputs with one boundary map; its equation is not public. This is our reading: the
 differentiable boundary F1 of Bokhovkin and Burnaev (arXiv 1905.07852, 2019), with a tolerance that shrinks from the
-coarse output to the fine one. The IoU term is LDF's. Weights are our choice.
+coarse output to the fine one. The IoU term is LDF's. Weights are our choice. So is distillation, see `distilled`.
 """
 
 from collections.abc import Callable
@@ -60,6 +60,8 @@ class LossTerms(NamedTuple):
     polish: Tensor
     registered: Tensor
     """Sum of the terms that `LossConfig.terms` names; 0 without any."""
+    distillation: Tensor
+    """BCE with a teacher's soft map, see `distilled`; 0 without one."""
 
 
 def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig, done: float = 1.0) -> LossTerms:
@@ -83,7 +85,34 @@ def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig, done: float 
             for output, theta, weight in zip(logits, config.theta, config.outputs, strict=True)
         ]
     bce, iou, polish, registered = torch.stack(parts).sum(0)  # (3 outputs, 4 terms) -> (4,)
-    return LossTerms(bce + iou + polish + registered, bce, iou, polish, registered)
+    return LossTerms(bce + iou + polish + registered, bce, iou, polish, registered, bce.new_zeros(()))
+
+
+def distilled(terms: LossTerms, logits: Logits, soft_map: Tensor, config: LossConfig, weight: float) -> LossTerms:
+    """The training loss with a second target: (1 - weight) * loss + weight * BCE with the soft map of a teacher.
+
+    Source: the idea of Hinton, Vinyals and Dean (arXiv 1503.02531), who add a soft target of a teacher to the label.
+    Auto-MSFNet has no teacher. Its form here is our choice: BCE on all three outputs with the weights of
+    `LossConfig.outputs`, temperature 1, no IoU and no polishing, which expect a binary mask. In float32 as the loss.
+
+    Args:
+        terms: of `saliency_loss` for the same logits.
+        logits: three outputs, each (B, 1, H, W).
+        soft_map: (B, 1, H, W), 0 to 1.
+        config: weights of the outputs.
+        weight: 0 to 1.
+
+    Returns:
+        Terms of which `total` is again the sum: those of the mask are scaled by 1 - weight.
+    """
+    with torch.autocast(soft_map.device.type, enabled=False):
+        parts = [
+            F.binary_cross_entropy_with_logits(output.float(), soft_map) * share
+            for output, share in zip(logits, config.outputs, strict=True)
+        ]
+    added = weight * torch.stack(parts).sum()
+    scaled = LossTerms(*((1 - weight) * term for term in terms))
+    return scaled._replace(total=scaled.total + added, distillation=added)
 
 
 def _terms(logits: Tensor, mask: Tensor, config: LossConfig, theta: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """The loss against plain NumPy formulae and hand-computed vectors."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from net.auto_msfnet import Logits
-from net.losses import boundary, boundary_loss, iou_loss, saliency_loss
+from net.losses import boundary, boundary_loss, distilled, iou_loss, saliency_loss
 from net.settings import LossConfig
 from settings.limits import SettingError
 
@@ -194,3 +196,46 @@ def test_terms_that_are_off_are_zero():
 def test_bad_settings(settings, message):
     with pytest.raises(SettingError, match=message):
         LossConfig(**settings)
+
+
+def test_distillation_is_its_formula_computed_by_hand():
+    """One pixel an image, so that everything is a logarithm: the soft map says .8, P1 .5, P2 .75, P3 .25."""
+    mask, soft_map, weight = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 0.8), 0.25
+    logits = Logits(*(torch.full((1, 1, 1, 1), value) for value in (0.0, math.log(3), -math.log(3))))
+    config = LossConfig(bce=2, iou=0, polish=0, outputs=(1.0, 0.5, 0.25))
+    plain = saliency_loss(logits, mask, config)
+    bce = 0.8 * math.log(2) + 0.2 * math.log(2)
+    bce += 0.5 * (0.8 * math.log(4 / 3) + 0.2 * math.log(4))
+    bce += 0.25 * (0.8 * math.log(4) + 0.2 * math.log(4 / 3))
+    hard = 2 * (math.log(2) + 0.5 * math.log(4 / 3) + 0.25 * math.log(4))
+    terms = distilled(plain, logits, soft_map, config, weight)
+    assert plain.total.item() == pytest.approx(hard) and plain.distillation == 0
+    assert terms.distillation.item() == pytest.approx(0.25 * bce) and terms.bce.item() == pytest.approx(0.75 * hard)
+    assert terms.total.item() == pytest.approx(0.75 * hard + 0.25 * bce)
+
+
+def test_the_gradient_of_distillation_pulls_every_output_to_the_soft_map():
+    torch.manual_seed(0)
+    mask, soft_map = (torch.rand(2, 1, 9, 9) > 0.5).float(), torch.rand(2, 1, 9, 9)
+    outputs = [torch.randn(2, 1, 9, 9, requires_grad=True) for _ in range(3)]
+    logits, config = Logits(*outputs), LossConfig(outputs=(1.0, 0.5, 0.0))
+    distilled(saliency_loss(logits, mask, config), logits, soft_map, config, 1.0).total.backward()
+    for output, weight in zip(outputs, config.outputs, strict=True):
+        expected = weight * (torch.sigmoid(output.detach()) - soft_map) / output.numel()
+        torch.testing.assert_close(output.grad, expected)
+
+
+def test_distillation_of_a_batch_is_the_mean_of_its_parts_in_float32():
+    torch.manual_seed(0)
+    mask, soft_map = (torch.rand(4, 1, 12, 12) > 0.5).float(), torch.rand(4, 1, 12, 12)
+    outputs, config = [torch.randn(4, 1, 12, 12).bfloat16() for _ in range(3)], LossConfig()
+
+    def terms(part):
+        logits = Logits(*(one[part] for one in outputs))
+        with torch.autocast("cpu", torch.bfloat16):
+            return distilled(saliency_loss(logits, mask[part], config), logits, soft_map[part], config, 0.5)
+
+    whole, *parts = (terms(part) for part in (slice(0, 4), slice(0, 2), slice(2, 4)))
+    assert whole.total.dtype == torch.float32
+    for value, *of_parts in zip(whole, *parts, strict=True):
+        assert value.item() == pytest.approx(np.mean([part.item() for part in of_parts]), rel=1e-5)
