@@ -12,6 +12,7 @@ from data.image_io import write_png
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from tests.programs import ENVIRONMENT, ROOT, Program, Together, wait_for
+from tests.soft_maps import write_soft_maps
 from tests.test_train import SMALL, assert_same, step_of
 from utils.checkpoint import load_checkpoint
 
@@ -25,6 +26,7 @@ SETTINGS = [*SMALL, "--data.held_out", "0.2", "--save-every", "1"]
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
     write_scenes(root, count=27, size=72, seed=0)
+    write_soft_maps(root, root / "soft")
     for pair in find_pairs(root)[::2]:  # images of nothing: a term that leaves them out must count them alike
         write_png(pair.mask, torch.zeros(72, 72, dtype=torch.uint8).numpy())
     return root
@@ -37,11 +39,11 @@ def end(running):
 
 
 def one_step(scenes, out, start, parts):
-    """What `two_processes.py` finds with a batch of four over all processes and parts."""
+    """What `two_processes.py` finds with a batch of four and soft maps, over all processes and parts."""
     out.mkdir()
     settings = [
         *SETTINGS, "--accumulate", parts, "--batch", 4, "--optim.name", "sgd", "--data.root", scenes, "--out",
-        out / "run",
+        out / "run", "--distillation.maps", scenes / "soft",
     ]  # fmt: skip
     end(start("tests/two_processes.py", out, *settings))
     reports = {
@@ -55,6 +57,7 @@ def test_parts_and_processes_compute_what_one_batch_does(scenes, tmp_path):
     two = one_step(scenes, tmp_path / "two", Together, 2)  # two processes with two parts each, of one image
     assert two["images"] == whole["images"] and len(set(whole["images"])) == 4
     torch.testing.assert_close(two["losses"], whole["losses"])
+    assert whole["losses"][-1] > 0, "the term of the soft maps"
     for name, gradient in whole["gradients"].items():
         scale = max(gradient.abs().max().item(), 1e-6)
         torch.testing.assert_close(two["gradients"][name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)

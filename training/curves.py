@@ -24,7 +24,10 @@ Curves = dict[str, NDArray[np.float64]]
 """Name of a logged number -> (N, 2): steps and values."""
 
 PANELS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "loss": ("loss, its terms weighted", ("loss/total", "loss/bce", "loss/iou", "loss/polish")),
+    "loss": (
+        "loss, its terms weighted",
+        ("loss/total", "loss/bce", "loss/iou", "loss/polish", "loss/distillation"),
+    ),
     "scores": ("validation split: F", ("validation/wfm", "validation/maxf")),
     "error": ("validation split: MAE", ("validation/mae",)),
     "rates": ("learning rate", ("rate/rest", "rate/encoder")),

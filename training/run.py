@@ -113,7 +113,7 @@ def set_up(config: TrainConfig, processes: Processes) -> Run:
         network, frozen = start(config, session)
         loaders = build_loaders(
             config.data, config.batch, config.seed, seeds=config.seeds, parts=config.accumulate, rank=processes.rank,
-            world=processes.world, pin=processes.device.type == "cuda",
+            world=processes.world, pin=processes.device.type == "cuda", soft_maps=config.distillation.maps,
         )  # fmt: skip
     precision = choose(config, session, network)
     with processes.agreeing():
@@ -185,10 +185,15 @@ def attach(run: Run) -> None:
 
 def announce(run: Run) -> None:
     """Prints where and on what the run trains."""
-    processes, files = run.processes, run.loaders.files
+    processes, files, distillation = run.processes, run.loaders.files, run.config.distillation
     several = f" | {processes.world} processes, BatchNorm over the images of each" if processes.world > 1 else ""
     processes.print_once(banner(processes.device, run.precision) + several)
     processes.print_once(f"{files['training']} images to train on, {files['held_out']} in the validation split")
+    if distillation.maps is not None:
+        processes.print_once(
+            f"soft maps of {distillation.maps}, weight {distillation.share:g}; {run.loaders.resized} of another size "
+            f"than their image are resized to it"
+        )
 
 
 def rehearse(run: Run) -> None:

@@ -26,6 +26,8 @@ from utils.files import replace_text
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_EFFECT = frozenset({"out", "data.workers", "data.cache", "save_every", "save_minutes", "log_every"})
 """Settings that do not change what a run computes."""
+LATER = frozenset({"distillation.maps", "distillation.weight"})
+"""Settings that earlier versions did not have: null, which is what they computed, leaves the key of a run as it was."""
 FILES = frozenset({"encoder_weights"})
 """Settings of type text that may be the path of a file."""
 
@@ -149,7 +151,8 @@ def settings_content(config: Any) -> dict[str, Any]:
         A flat dictionary by dotted key, without the settings that have no effect.
     """
     flat = dict(_flat(asdict(config), ""))
-    return {key: _content(key, value) for key, value in flat.items() if key not in WITHOUT_EFFECT}
+    without = WITHOUT_EFFECT | {key for key in LATER if flat.get(key) is None}
+    return {key: _content(key, value) for key, value in flat.items() if key not in without}
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from data.settings import DataConfig, SeedsConfig
 from net.settings import LossConfig, NetworkConfig
-from settings.limits import Count, Limit, NotNegative, Seed, check_limits
+from settings.limits import Count, Limit, NotNegative, Seed, SettingError, check_limits
 from utils.errors import UserError
 from utils.hardware import DeviceName, Precision
 
@@ -66,11 +66,37 @@ class AverageConfig:
         check_limits(self)
 
 
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Soft maps of a teacher as a second target. Not in the paper nor the released code; off by default.
+
+    Attributes:
+        maps: folder of a teacher's saliency maps, one for each training image, named as `test.py` names maps. The
+            teacher must not have seen a benchmark.
+        weight: w of the loss (1 - w) * loss with the mask + w * BCE with the soft map; null is 0.5 where maps are
+            given.
+    """
+
+    maps: Path | None = None
+    weight: Annotated[float | None, Limit(above=0, most=1)] = None
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        if self.weight is not None and self.maps is None:
+            raise SettingError("weight", f"{self.weight:g} without soft maps. Give distillation.maps, or no weight.")
+
+    @property
+    def share(self) -> float:
+        """The weight that applies where maps are given."""
+        return 0.5 if self.weight is None else self.weight
+
+
 FREE = frozenset({
     "out", "operations", "plugins", "save_every", "save_minutes", "log_every", "data.workers", "data.cache",
-    "data.root", "device", "precision",
+    "data.root", "device", "distillation.maps", "precision",
 })  # fmt: skip
-"""Settings that may change when a run resumes. Device, precision and the plugins' code are compared as facts."""
+"""Settings that may change when a run resumes. Device, precision and the code of plugins are facts,
+as are the names of images and soft maps: facts are compared."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +108,7 @@ class TrainConfig:
         network: encoder, genotype, width.
         plugins: Python files that register your own parts, see `settings.plugins`; they run before anything is built.
         loss: terms and weights.
+        distillation: soft maps of a teacher as a second target.
         optim: optimizer and learning-rate schedule.
         average: running average of the weights, which is validated and kept as the best where it is on.
         encoder_weights: `imagenet` (the library downloads them), a path, or `none`.
@@ -109,6 +136,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     plugins: list[Path] = field(default_factory=list)
     loss: LossConfig = field(default_factory=LossConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
     encoder_weights: str = "imagenet"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data.datasets import Batch, collate
-from net.losses import LossTerms, saliency_loss
+from net.losses import LossTerms, distilled, saliency_loss
 from training.readings import Row
 from training.run import Run
 from training.settings import TrainError
@@ -35,11 +35,17 @@ def backward(run: Run, batch: Batch) -> LossTerms:
     sums: list[Tensor] = []
     images = batch.image.to(run.processes.device, non_blocking=True, memory_format=torch.channels_last)  # (B, 3, S, S)
     masks = batch.mask.to(run.processes.device, non_blocking=True)  # (B, 1, S, S)
-    for number, (image, mask) in enumerate(zip(images.chunk(parts), masks.chunk(parts), strict=True)):
+    soft_maps: Sequence[Tensor | None] = [None] * parts
+    if batch.soft_map is not None:
+        soft_maps = batch.soft_map.to(run.processes.device, non_blocking=True).chunk(parts)  # (B, 1, S, S)
+    shares = zip(images.chunk(parts), masks.chunk(parts), soft_maps, strict=True)
+    for number, (image, mask, soft_map) in enumerate(shares):
         with run.processes.accumulating(run.model, more=number + 1 < parts):
             with autocast(run.processes.device, run.precision):
                 logits = run.model(image)
             terms = saliency_loss(logits, mask, run.config.loss, done)
+            if soft_map is not None:
+                terms = distilled(terms, logits, soft_map, run.config.loss, run.config.distillation.share)
             run.scaler.scale(terms.total / parts).backward()
         sums.append(torch.stack(terms).detach())
     return LossTerms(*torch.stack(sums).mean(0))  # (parts, terms) -> terms
@@ -93,6 +99,8 @@ def non_finite(run: Run, row: Row, batch: Batch) -> UserError:
     """Saves the batch and the weights at which the loss is not finite; returns the error to raise."""
     path = run.config.out / "non_finite_batch.pt"
     state = {"image": batch.image, "mask": batch.mask, "index": batch.index, "weights": run.network.state_dict()}
+    if batch.soft_map is not None:
+        state["soft_map"] = batch.soft_map
     *losses, gradient = row.values.values()
     named = named_losses(run, losses)
     values = ", ".join(f"{name} {value:.3g}" for name, value in named.items())
@@ -108,9 +116,9 @@ def non_finite(run: Run, row: Row, batch: Batch) -> UserError:
 
 
 def named_losses(run: Run, values: Sequence[float]) -> dict[str, float]:
-    """The values of `LossTerms` by name; `registered` only where the run uses terms of the user."""
-    named = dict(zip(LossTerms._fields, values, strict=True))
-    return named if run.config.loss.terms else {name: value for name, value in named.items() if name != "registered"}
+    """The values of `LossTerms` by name; of the optional terms only those that the run uses."""
+    used = {"registered": bool(run.config.loss.terms), "distillation": run.config.distillation.maps is not None}
+    return {name: value for name, value in zip(LossTerms._fields, values, strict=True) if used.get(name, True)}
 
 
 def report(run: Run, step: Step) -> dict[str, str]:

@@ -89,6 +89,11 @@ def test_a_training_is_known_by_settings_weights_genotype_and_data(tmp_path, arg
     assert key("--data.workers", "0") == key("--save-every", "7") == before, "no effect on what is computed"
     assert key("--epochs", "48") == before, "the default that is meant anyway"
     assert key("--network.genotype", "resnet50") == before, "the same cells under another name"
+    assert not any(name.startswith("distillation") for name in training_run("x", arguments).content), (
+        "as before it existed"
+    )
+    soft_maps = ["--distillation.maps", tmp_path / "data"]
+    assert len({before, key(*soft_maps), key(*soft_maps, "--distillation.weight", "0.3")}) == 3
     assert key("--epochs", "47") != before and key("--seed", "1") != before and key("--device", "cpu") != before
     same = load("resnet50")
     (tmp_path / "cells.json").write_text(Genotype(same.cells, same.topology, {"note": "provenance"}).to_json())
