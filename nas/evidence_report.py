@@ -35,6 +35,7 @@ from utils.files import replace_bytes, replace_text
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "search.md"
 EVIDENCE = ROOT / "benchmarks" / "search_evidence"
+TRANSFER = ROOT / "benchmarks" / "search_transfer"
 COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
 LEAST = 30
 """Genotypes that a rank correlation needs before the page shows it as a finding."""
@@ -45,6 +46,7 @@ def write_report(
     evidence: Path = EVIDENCE,
     comparisons: Sequence[Path] = COMPARISONS,
     smaller: Path = COMPARISONS[0] / "compare.json",
+    transfer: Path = TRANSFER,
 ) -> list[Path]:
     """Writes the tables of the page, its figure, and those of the comparisons; returns the files.
 
@@ -58,6 +60,7 @@ def write_report(
     tables = {
         "groups": groups_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
         "state": state_of(rows, scores), "smaller": smaller_table(smaller),
+        "transfer": transfer_table(rows, read_trainings(transfer)),
     }  # fmt: skip
     text = page.read_text("utf-8")
     for name, table in tables.items():
@@ -169,6 +172,23 @@ def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> st
     if not lines:
         return "No supernet has scored three trained genotypes yet."
     return markdown(Table(["supernet", "search seed", "genotypes", "tau [95 %]", "partial tau given GMAC"], lines))
+
+
+def transfer_table(rows: Sequence[Training], longer: Sequence[Training]) -> str:
+    """Held-out weighted F of the genotypes that were trained with two budgets, and Kendall's tau between the two."""
+    short = {row.key: row for row in rows}
+    pairs = [(short[row.key], row) for row in longer if row.key in short]
+    if len(pairs) < 3:
+        return f"{len(pairs)} genotypes have been trained with both budgets; the table begins with three."
+    heads = ["cells", "GMAC", "dilated", "short budget", "long budget"]
+    lines = [
+        [f"{one.group} {one.genotype}", f"{one.gmac:.3f}", str(one.dilated), *(f"{x.wfm_validation:.4f}" for x in pair)]
+        for pair in sorted(pairs, key=lambda pair: -pair[1].wfm_validation)
+        for one in pair[:1]
+    ]
+    values = np.array([[one.wfm_validation for one in pair] for pair in pairs])  # (genotypes, budgets)
+    found = rank_correlation(values[:, 0], values[:, 1])
+    return f"{markdown(Table(heads, lines))}\n\nKendall's tau between both: {_interval(found)}, {len(pairs)} genotypes."
 
 
 def _interval(found: RankCorrelation) -> str:

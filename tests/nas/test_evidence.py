@@ -69,33 +69,41 @@ def test_a_broken_table_names_its_line(evidence):
 
 
 PAGE = "# Page\n" + "".join(
-    f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in ("state", "groups", "ranks", "effects", "smaller")
+    f"<!-- table {name} -->\nold\n<!-- end -->\n"
+    for name in ("state", "groups", "ranks", "effects", "transfer", "smaller")
 )
 
 
 def test_the_page_is_written_from_the_files(evidence, tmp_path):
     page = tmp_path / "search.md"
     page.write_text(PAGE)
-    written = write_report(page, evidence, [])
+    longer = [row("random", str(seed), 0, 0.9 - seed / 1000) for seed in range(4)]
+    genotypes = {("random", one.genotype): random_genotype(SPACE, int(one.genotype)) for one in longer}
+    add_trainings(tmp_path / "longer", longer, genotypes, BUDGET)
+    written = write_report(page, evidence, [], transfer=tmp_path / "longer")
     text = page.read_text()
     assert "old" not in text and "37 trainings; genotypes by group: random 32, oneshot 5" in text
     effect = next(line for line in text.splitlines() if line.startswith("| oneshot | 5"))
     assert "| +0.01" in effect and ", 0.000" in effect and "not scored" in effect
     ranks = next(line for line in text.splitlines() if line.startswith("| oneshot | 0 | 32 |"))
     assert "+1.00 [+1.00, +1.00]" in ranks
+    known = [one.wfm_validation for one in read_trainings(evidence)[:4]]
+    order = sum(np.sign(known[i] - known[j]) for i in range(4) for j in range(i + 1, 4)) / 6
+    assert f"Kendall's tau between both: {order:+.2f} [" in text and "0.8970 |" in text
     assert "| conv_3x3 |" in text and "| one GMAC, anywhere |" in text and "Expected best of 8" in text
     assert (tmp_path / "search_pareto.svg") in written and "Pareto front" in (
         tmp_path / "search_pareto.svg"
     ).read_text()
     before = text
-    write_report(page, evidence, [])
+    write_report(page, evidence, [], transfer=tmp_path / "longer")
     assert page.read_text() == before, "written again it is the same"
 
 
 def test_an_empty_evidence_says_so(tmp_path):
     page = tmp_path / "search.md"
     page.write_text(PAGE)
-    assert write_report(page, tmp_path / "none", []) == [page]
+    assert write_report(page, tmp_path / "none", [], transfer=tmp_path / "none") == [page]
+    assert "0 genotypes have been trained with both budgets" in page.read_text()
     assert "the evidence has not been run" in page.read_text()
     with pytest.raises(ResultsError, match="the marks of table groups are missing"):
         put("no marks", "groups", "", page)
