@@ -203,7 +203,7 @@ def _without_folders(value: Any) -> Any:
 
 def _rebuild(config: NetworkConfig, genotype: Genotype, tensors: Mapping[str, Tensor], path: Path) -> AutoMSFNet:
     """Builds the network and loads it strictly."""
-    network = AutoMSFNet(encoders.build(config.encoder), genotype, config.channels)
+    network = AutoMSFNet(encoders.build(config.encoder), genotype, config.channels, config.context)
     wanted = network.state_dict()
     tensors = next(state_dicts(tensors), {})  # without the prefixes of wrappers
     check_values(tensors, wanted, path)

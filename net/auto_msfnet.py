@@ -1,8 +1,8 @@
-"""Auto-MSFNet: encoder, lateral convolutions, three FusionCells, three heads.
+"""Auto-MSFNet: encoder, lateral convolutions, three FusionCells, three heads; on request a block on E5.
 
 Source: paper Figure 2 (overview); layer details from the authors' released code.
 Differs from the released code: sizes follow the input and the encoder's strides, so any image size works.
-The logits come out at the input's size instead of a fixed 256.
+The logits come out at the input's size instead of a fixed 256. The block on E5 (`net.context`) is ours, off by default.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from net import encoder as encoders
 from net import operations
+from net.context import build_context
 from net.encoder import Encoder, check_strides
 from net.fusion_cell import ConvBNReLU, FusionCell, resize
 from net.genotype import Genotype, load, operations_of
-from net.settings import NetworkConfig
+from net.settings import Context, NetworkConfig
 from net.wiring import CELL_STRIDES, wiring_of
 from utils.errors import UserError
 
@@ -40,6 +41,7 @@ class AutoMSFNet(nn.Module):
         encoder: gives E2..E5; one of its levels must have each stride of 16, 8 and 4, where the cells are.
         genotype: operations of the three cells.
         channels: width C of laterals and cells.
+        context: block on E5 after its lateral; `none` is the paper's network.
 
     Shapes:
         image: (B, 3, H, W), normalised RGB, any H and W of 32 or more.
@@ -49,7 +51,7 @@ class AutoMSFNet(nn.Module):
         EncoderError: if the encoder has no level at a cell's stride.
     """
 
-    def __init__(self, encoder: Encoder, genotype: Genotype, channels: int = 128) -> None:
+    def __init__(self, encoder: Encoder, genotype: Genotype, channels: int = 128, context: Context = "none") -> None:
         super().__init__()
         self.encoder = encoder
         self.genotype = genotype
@@ -60,6 +62,7 @@ class AutoMSFNet(nn.Module):
             for number, cell in enumerate(genotype.cells, 1)
         )
         self.heads = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for _ in genotype.cells)
+        self.context = build_context(context, channels)
 
     def forward(self, image: Tensor) -> Logits:
         """Logits of all three outputs; inference reads only `p1`.
@@ -71,6 +74,7 @@ class AutoMSFNet(nn.Module):
         if self.training:
             _check_batch(image, self.encoder.strides[-1])
         levels = [lateral(x) for lateral, x in zip(self.laterals, reversed(self.encoder(image)), strict=True)]
+        levels[0] = self.context(levels[0])  # E5
         # In float32: a bfloat16 logit near 8 is wrong by up to 1/64, which shows in the resized map.
         outputs = [
             resize(head(state).float(), size) for head, state in zip(self.heads, self.states(levels), strict=True)
@@ -81,7 +85,7 @@ class AutoMSFNet(nn.Module):
         """Outputs of the three cells, coarsest first, each (B, C, H / stride, W / stride).
 
         Args:
-            levels: E5..E2 after the laterals, each (B, C, h_i, w_i).
+            levels: E5..E2 after the laterals and the block on E5, each (B, C, h_i, w_i).
         """
         states: list[Tensor] = []
         for cell, site in zip(self.cells, self.sites, strict=True):
@@ -94,7 +98,7 @@ def build_network(config: NetworkConfig, encoder_weights: str | Path | None = No
     """Builds the network that a config describes.
 
     Args:
-        config: encoder, genotype, width.
+        config: encoder, genotype, width, context.
         encoder_weights: see `net.encoder.build`; the rest starts from `initialise`.
 
     Raises:
@@ -102,7 +106,7 @@ def build_network(config: NetworkConfig, encoder_weights: str | Path | None = No
     """
     genotype = load(config.genotype)  # first, with its operations: a mistake shows before weights are downloaded
     operations.check((name for _, name in operations_of(genotype)), config.channels)
-    network = AutoMSFNet(encoders.build(config.encoder, encoder_weights), genotype, config.channels)
+    network = AutoMSFNet(encoders.build(config.encoder, encoder_weights), genotype, config.channels, config.context)
     initialise(network)
     return network
 
@@ -110,7 +114,8 @@ def build_network(config: NetworkConfig, encoder_weights: str | Path | None = No
 def initialise(network: AutoMSFNet) -> None:
     """Kaiming normal (fan in, ReLU) for every convolution and linear layer outside the encoder, zero biases.
 
-    Source: F3Net's convention, which the released code calls by name; 7x7 attention and heads included.
+    Source: F3Net's convention, which the released code calls by name; 7x7 attention and heads included. The block on E5
+    keeps its own start, the identity.
     """
     for part in (network.laterals, network.cells, network.heads):
         for module in part.modules():

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from settings.limits import Channels, Count, Limit, NotNegative, Positive, SettingError, Share, check_limits
 
 Topology = Literal["released", "figure"]
+Context = Literal["none", "gate", "attention"]
 PAPER_SPACE = (
     "none", "skip_connect", "conv_3x3", "conv_3x3_rp2", "sep_conv_3x3", "sep_conv_3x3_rp2", "dil_conv_3x3",
     "dil_conv_3x3_rp2", "dil_conv_3x3_dil4", "ChannelAttention", "SpatialAttention",
@@ -22,14 +23,19 @@ class NetworkConfig:
         encoder: `resnet50` or `vgg16` (the paper's), or any timm model that supports `features_only`.
         genotype: published name (`resnet50`, `vgg16`) or path of a genotype JSON. Its topology is its own.
         channels: width C of laterals and cells; 128 in the paper.
+        context: block on E5 that sees the whole image: `none` (the paper's), `gate` or `attention`, see `net.context`.
+            Our addition, not measured yet. It starts as the identity. A search has none.
     """
 
     encoder: str = "resnet50"
     genotype: str = "resnet50"
     channels: Channels = 128
+    context: Context = "none"
 
     def __post_init__(self) -> None:
         check_limits(self)
+        if self.context not in get_args(Context):  # the settings of a file of weights pass no parser
+            raise SettingError("context", f"{self.context!r}, expected one of {', '.join(get_args(Context))}.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """SuperNet: Auto-MSFNet with a mixture of all candidates on each of its 12 outer and 19 inner edges.
 
 Source: the relaxation is DARTS' (arXiv 1806.09055); edges and cells are the paper's, Figures 2 and 7. The authors'
-search is not public; this one is our reading.
+search is not public; this one is our reading. The network of a search has no block of global context (`net.context`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -31,6 +31,7 @@ def scenes(tmp_path_factory):
         (["--batch", "many"], "batch"),
         (["--network.genotype", "nobody"], "genotype 'nobody' is neither a published name"),
         (["--network.encoder", "resnet5"], "encoder 'resnet5' is neither"),
+        (["--network.context", "pyramid"], "network.context: "),
         (["--encoder-weights", "gone.pt"], "gone.pt: can't be read (No such file"),
         (["--data.root", "gone"], "gone"),
         (["--batch", "99"], "99"),

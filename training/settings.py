@@ -105,7 +105,7 @@ class TrainConfig:
 
     Attributes:
         data: the images, their validation split and augmentation.
-        network: encoder, genotype, width.
+        network: encoder, genotype, width, context.
         plugins: Python files that register your own parts, see `settings.plugins`; they run before anything is built.
         loss: terms and weights.
         distillation: soft maps of a teacher as a second target.

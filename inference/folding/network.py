@@ -9,6 +9,8 @@ Every step is exact algebra, none is an approximation:
 - attention weighs only the pixels that such a resize reads;
 - a resize or pooling that two edges share is computed once.
 
+The block on E5 (`net.context`) runs as it is.
+
 The result is a torch.fx graph for one input size, because the sizes of the cells decide which steps hold.
 """
 
@@ -61,7 +63,7 @@ def fold(network: AutoMSFNet, size: int | Size) -> fx.GraphModule:
 
 
 def _levels(builder: Builder, network: AutoMSFNet, size: Size) -> list[Live]:
-    """E5..E2 after their lateral convolutions."""
+    """E5..E2 after their lateral convolutions and the block on E5."""
     image = builder.graph.placeholder("image")
     encoder = trace(network.encoder)
     builder.modules["encoder"] = encoder
@@ -71,10 +73,11 @@ def _levels(builder: Builder, network: AutoMSFNet, size: Size) -> list[Live]:
     # The folded copy runs once, on a real image: shapes alone, on the meta device, take PyTorch's compiler and longer.
     sizes = [cast(Size, tuple(feature.shape[-2:])) for feature in encoder(torch.zeros(1, 3, *size))]
     levels = [Live(cast(fx.Node, node), size) for node, size in zip(cast(list, nodes), sizes, strict=True)]
-    return [
+    coarsest, *others = [
         builder.conv(level, _conv_norm(cast(ConvBNReLU, lateral)), "lateral", relu=True)
         for lateral, level in zip(network.laterals, reversed(levels), strict=True)
     ]
+    return [cast(Live, fold_operation(builder, network.context, coarsest, coarsest.size)), *others]
 
 
 def _conv_norm(unit: ConvBNReLU) -> Kernel:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -36,6 +37,31 @@ def test_round_trip_of_weights(network, weights):
             loaded.network.state_dict()[key], value, rtol=2**-11 if value.ndim > 1 else 0, atol=1e-7
         )
     assert not list(weights.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["gate", "attention"])
+def test_round_trip_with_a_block_on_e5(kind, network, tmp_path):
+    config = replace(CONFIG, context=kind)
+    torch.manual_seed(1)
+    ours = build_network(config).eval()
+    torch.nn.init.normal_(ours.context.get_parameter({"gate": "excite", "attention": "project"}[kind] + ".weight"))
+    path = tmp_path / "mine.safetensors"
+    save_weights(path, ours, config, 96)
+    loaded = load_network(path)
+    assert loaded.config == config
+    found = loaded.network.context.state_dict()
+    for key, value in ours.context.state_dict().items():
+        torch.testing.assert_close(found[key], value, rtol=2**-11 if value.ndim > 1 else 0, atol=1e-7)
+    rewrite(path, network=json.dumps({**asdict(config), "context": "none"}))
+    with pytest.raises(CheckpointError, match="context='none'.*'context."):
+        load_network(path)
+
+
+def test_weights_of_before_the_block_have_none(weights):
+    record = asdict(CONFIG)
+    del record["context"]
+    rewrite(weights, network=json.dumps(record))
+    assert load_network(weights).config == CONFIG and CONFIG.context == "none"
 
 
 def test_great_running_variance_survives(network, tmp_path):
@@ -169,7 +195,10 @@ def test_wrappers_are_unwrapped(network, tmp_path, wrap, prefix):
     [
         ("network", None, "network settings don't fit"), ("network", [1], "network settings don't fit"),
         ("network", {"encoder": 5}, "network settings don't fit"), ("genotype", 3, "holds no 'genotype'"),
-        ("network", {"channels": 10**9}, "network settings don't fit"), ("weights", [1], "holds no 'weights'"),
+        ("network", {"channels": 10**9}, "network settings don't fit"),
+        ("network", {"context": "pyramid"}, "network settings don't fit.*'pyramid', expected one of none"),
+        ("network", {"context": []}, r"network settings don't fit.*context: \[\], expected"),
+        ("weights", [1], "holds no 'weights'"),
         ("size", 10**9, "its input size is 1000000000"), ("size", -1, "its input size is -1"),
         ("size", None, "its input size is None"),
     ],

@@ -28,6 +28,12 @@ def test_a_recipe_searches_the_paper_space(root, name, encoder, channels):
     assert config.out == Path("runs") / f"search_{name}"
 
 
+def test_a_search_has_no_block_on_e5(capsys):
+    with pytest.raises(SystemExit):
+        parse(SearchConfig, "", ["--data.root", "DIR", "--space.context", "gate"])
+    assert "unrecognized arguments: --space.context" in capsys.readouterr().err
+
+
 def test_the_comparison_names_files_that_exist(root):
     config = parse(CompareConfig, "", ["--config", str(root / "configs" / "compare_lite.yaml")])
     assert (root / config.search).is_file() and (root / config.train).is_file()

@@ -15,9 +15,11 @@ from inference.engines import conversion, machine, onnx_engine, openvino_engine
 from inference.engines.base import EngineError
 from inference.engines.choice import build_engine
 from inference.engines.onnx_engine import OnnxEngine
+from inference.folding.tracing import trace
 from inference.predictor import Predictor
 from inference.saliency import to_8bit
 from inference.weights import load_network
+from net.context import build_context
 
 SIDE = 160  # of the shipped network here; each engine converts it once for all tests
 PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnx", "onnxscript", "onnxruntime")}
@@ -53,6 +55,26 @@ def test_float32_maps_are_those_of_pytorch(name, loaded, images):
         together = torch.cat(list(threads.map(engine, batches)))
     assert (together[:3].sigmoid() - exact).abs().max() < 1e-4
     assert torch.equal(together[0], together[3])
+
+
+@pytest.mark.parametrize("kind", ["gate", "attention"])
+def test_a_block_on_e5_computes_what_pytorch_does(name, kind, tmp_path):
+    """On 2 x 2 positions there are as many as heads, which hides a wrong order of dimensions."""
+    own = {"openvino": openvino_engine, "onnxruntime": onnx_engine}[name].FORMAT
+    torch.manual_seed(0)
+    block, x = build_context(kind, 16).eval().requires_grad_(False), torch.randn(2, 16, 2, 2)
+    for parameter in block.parameters():
+        parameter.normal_()
+    model = own.export(trace(block), {"x": x}, {"x": {0: torch.export.Dim.DYNAMIC}})
+    own.save(model, tmp_path / own.files[0])
+    if name == "onnxruntime":
+        (found,) = onnx_engine.open_session(tmp_path / own.files[0]).run(None, {"x": x.numpy()})
+    else:
+        core = openvino_engine.require("openvino", "a test").Core()
+        model = core.read_model(tmp_path / own.files[0])
+        model.reshape(list(x.shape))
+        found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x.numpy()])[0]
+    torch.testing.assert_close(torch.from_numpy(found.copy()), block(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_second_start_reads_what_the_first_converted(name, loaded, monkeypatch):

@@ -188,6 +188,21 @@ def test_what_nothing_reads_is_gone():
     assert not any(name.startswith("encoder.steps.2") for name in names)  # E5
 
 
+@pytest.mark.parametrize("kind", ["gate", "attention"])
+def test_a_block_on_e5_keeps_its_maps_folded_and_packed(kind):
+    torch.manual_seed(0)
+    network = lived_in(AutoMSFNet(Pyramid(), load("resnet50"), 16, kind))
+    image = torch.randn(2, 3, 97, 130)
+    with torch.inference_mode():
+        before = network(image).p1
+        for parameter in network.context.parameters():
+            parameter.normal_()
+        assert (network(image).p1 - before).abs().max() > 0.01, "the block counts"
+        assert largest_difference(network, image) < 1e-4
+        packed = packing.pack(fold(network, (97, 130)), image.contiguous(memory_format=torch.channels_last))
+        torch.testing.assert_close(packed(image), network(image).p1, rtol=1e-3, atol=1e-3)
+
+
 def test_a_genotype_that_reads_no_level_is_told():
     network = AutoMSFNet(Pyramid(), genotype_of(["none"] * 12, ["SpatialAttention"] * 19), 16).eval()
     with pytest.raises(FoldError, match="every map is the same"):
