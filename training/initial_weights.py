@@ -24,7 +24,7 @@ def take_fitting(network: AutoMSFNet, source: LoadedNetwork) -> str:
         source: what to start from; its encoder and cells may differ.
 
     Returns:
-        One line: how much was taken and which parts were not.
+        One line: how much was taken, which parts start anew, and which of the source have no place here.
 
     Raises:
         TrainError: if nothing fits.
@@ -46,9 +46,13 @@ def take_fitting(network: AutoMSFNet, source: LoadedNetwork) -> str:
         for name in taken:
             ours[name].copy_(theirs[name])
     line = f"init {source.source.name}: {len(taken)} of {len(ours)} tensors taken"
-    missing = parts(name for name in ours if name not in taken)
-    shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
-    return f"{line}; new: {shown}" if missing else line
+    new = parts(name for name in ours if name not in taken)
+    without_place = [part for part in parts(name for name in theirs if name not in ours) if part not in new]
+    for title, found in (("new", new), ("left out", without_place)):
+        if found:
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            line += f"; {title}: {', '.join(found[:SHOWN])}{more}"
+    return line
 
 
 def changed_edges(ours: AutoMSFNet, theirs: AutoMSFNet) -> tuple[str, ...]:
@@ -63,7 +67,7 @@ def changed_edges(ours: AutoMSFNet, theirs: AutoMSFNet) -> tuple[str, ...]:
 
 
 def parts(names: Iterable[str]) -> list[str]:
-    """The parts of a network that tensors belong to, each once: `encoder`, `laterals.2`, `cells.0.outer.1`."""
-    depth = {"encoder": 1, "laterals": 2, "heads": 2, "cells": 4}
+    """The parts of a network that tensors belong to, each once, such as `encoder`, `laterals.2`, `cells.0.outer.1`."""
+    depth = {"encoder": 1, "context": 1, "laterals": 2, "heads": 2, "cells": 4}
     found = (name.split(".") for name in names)
     return list(dict.fromkeys(".".join(name[: depth.get(name[0], 2)]) for name in found))

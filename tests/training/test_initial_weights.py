@@ -61,6 +61,23 @@ def test_other_cells_share_the_edges_with_the_same_operation():
     assert changed and "new: cells." in line and "encoder" not in line
 
 
+@pytest.mark.parametrize("kind", ["gate", "attention"])
+def test_a_block_on_e5_starts_from_the_maps_of_weights_without_one(kind):
+    source, ours = loaded(BASE), network(replace(BASE, context=kind), 1)
+    count = len(source.network.state_dict())
+    line = take_fitting(ours, source)
+    assert line == f"init start.safetensors: {count} of {len(ours.state_dict())} tensors taken; new: context"
+    image = torch.randn(1, 3, 65, 97)
+    with torch.inference_mode():
+        for mine, theirs in zip(ours.eval()(image), source.network.eval()(image), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_a_block_on_e5_that_has_no_place_is_listed():
+    source, ours = loaded(replace(BASE, context="gate")), network(BASE, 1)
+    assert take_fitting(ours, source).endswith("tensors taken; left out: context")
+
+
 def test_nothing_that_fits_is_an_error():
     wide = loaded(replace(BASE, encoder="mobilenetv3_small_075", channels=17))
     ours = network(BASE, 1)
