@@ -26,8 +26,9 @@ from utils.files import replace_text
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_EFFECT = frozenset({"out", "data.workers", "data.cache", "save_every", "save_minutes", "log_every"})
 """Settings that do not change what a run computes."""
-LATER = frozenset({"distillation.maps", "distillation.weight"})
-"""Settings that earlier versions did not have: null, which is what they computed, leaves the key of a run as it was."""
+LATER = {"distillation.maps": None, "distillation.weight": None, "network.context": "none"}
+"""Settings that earlier versions did not have, with the value that means what they computed. At that value the key of a
+run stays as it was."""
 FILES = frozenset({"encoder_weights"})
 """Settings of type text that may be the path of a file."""
 
@@ -151,7 +152,7 @@ def settings_content(config: Any) -> dict[str, Any]:
         A flat dictionary by dotted key, without the settings that have no effect.
     """
     flat = dict(_flat(asdict(config), ""))
-    without = WITHOUT_EFFECT | {key for key in LATER if flat.get(key) is None}
+    without = WITHOUT_EFFECT | {key for key, value in LATER.items() if flat.get(key) == value}
     return {key: _content(key, value) for key, value in flat.items() if key not in without}
 
 

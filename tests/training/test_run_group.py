@@ -94,6 +94,7 @@ def test_a_training_is_known_by_settings_weights_genotype_and_data(tmp_path, arg
     )
     soft_maps = ["--distillation.maps", tmp_path / "data"]
     assert len({before, key(*soft_maps), key(*soft_maps, "--distillation.weight", "0.3")}) == 3
+    assert key("--network.context", "none") == before != key("--network.context", "gate")
     assert key("--epochs", "47") != before and key("--seed", "1") != before and key("--device", "cpu") != before
     same = load("resnet50")
     (tmp_path / "cells.json").write_text(Genotype(same.cells, same.topology, {"note": "provenance"}).to_json())
@@ -107,6 +108,12 @@ def test_a_training_is_known_by_settings_weights_genotype_and_data(tmp_path, arg
     assert key() == other
     next((tmp_path / "data" / "images").iterdir()).unlink()
     assert key() != other
+
+
+def test_a_setting_that_came_later_leaves_the_runs_of_before(arguments):
+    """Evidence that is weeks of training would else be made again."""
+    assert "network.context" not in training_run("x", arguments).content
+    assert training_run("x", [*arguments, "--network.context", "gate"]).content["network.context"] == "gate"
 
 
 def test_the_record_says_what_the_run_depends_on(tmp_path, program):
