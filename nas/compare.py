@@ -33,8 +33,11 @@ from nas.evidence import (
     check_budget,
     genotype_file,
     genotypes_by_training,
+    genotypes_of,
     read_searches,
+    read_trainings,
     training_of,
+    write_trainings,
 )
 from nas.evidence_report import write_report
 from nas.genotype_space import GenotypeSpace, dilated, without_dilation
@@ -251,7 +254,27 @@ def search_run(comparison: Comparison, variant: str, seed: int) -> Run:
         pool = sorted((config.out / "genotypes").glob(f"{RANDOM}_*.json"))
         words += ["--oneshot.also", json.dumps([str(path) for path in pool])]
         settings = parse(SearchConfig, "", words)
+    if settings.strategy == "effects":  # learns from the pool
+        words += ["--effects.trainings", str(pool_table(comparison))]
+        settings = parse(SearchConfig, "", words)
     return Run(f"{variant}_{seed}", "search.py", tuple(words), settings_content(settings))
+
+
+def pool_table(comparison: Comparison) -> Path:
+    """A copy of the evidence that holds the random genotypes alone: a search that learns from it is done once.
+
+    Raises:
+        SearchError: without evidence.
+    """
+    config = comparison.config
+    if config.evidence is None:
+        raise SearchError("evidence: strategy effects learns from the trainings there. Give --evidence DIR.")
+    rows = [row for row in read_trainings(config.evidence) if row.group == RANDOM]
+    genotypes = genotypes_of(config.evidence)
+    own = {(row.group, row.genotype): genotypes[row.group, row.genotype] for row in rows}
+    folder = config.out / "pool"
+    write_trainings(folder, rows, own)
+    return folder / "trainings.csv"
 
 
 def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:

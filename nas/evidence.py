@@ -166,10 +166,15 @@ def add_trainings(
     """
     check_budget(folder, budget)
     replace_text(folder / "budget.json", json.dumps(dict(budget), indent=1, sort_keys=True) + "\n")
+    merged = {row.key: row for row in [*read_trainings(folder), *rows]}
+    write_trainings(folder, merged.values(), genotypes)
+
+
+def write_trainings(folder: Path, rows: Iterable[Training], genotypes: Mapping[tuple[str, str], Genotype]) -> None:
+    """Writes trainings.csv with these rows, sorted as given, and the genotypes by (group, name)."""
     for (group, name), genotype in genotypes.items():
         replace_text(genotype_file(folder, group, name), genotype.to_json())
-    merged = {row.key: row for row in [*read_trainings(folder), *rows]}
-    _write(folder / "trainings.csv", Training, merged.values())
+    _write(folder / "trainings.csv", Training, rows)
 
 
 def add_search(folder: Path, search: FinishedSearch, genotype: Genotype, scores: Mapping[str, float]) -> None:

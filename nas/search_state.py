@@ -162,7 +162,7 @@ def as_stored_now(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
     data, architect = renamed(stored["data"], {FORMER_IMAGES: "images"}), dict(stored["architect"])
     architect |= {"outputs": stored["loss"]["outputs"], "warmup_paths": "mixture"}
     cost = {**stored["cost"], "limit": 0.0, "target": 0.0}
-    unused = {key: now[key] for key in ("oneshot", "predictor", "proxy", "random", "training")}
+    unused = {key: now[key] for key in ("effects", "oneshot", "predictor", "proxy", "random", "training")}
     return {**stored, **unused, "strategy": "darts", "data": data, "architect": architect, "cost": cost}
 
 

@@ -23,7 +23,7 @@ from training.settings import OptimConfig
 from utils.errors import UserError
 from utils.hardware import DeviceName, Precision
 
-StrategyName = Literal["darts", "oneshot", "predictor", "proxy", "random"]
+StrategyName = Literal["darts", "effects", "oneshot", "predictor", "proxy", "random"]
 ProxyName = Literal["synflow", "gradient_norm", "naswot", "parameters", "macs"]
 TOLERANCE = 0.02
 """How far from `cost.target` a genotype may be, as a share."""
@@ -221,6 +221,18 @@ class PredictorConfig:
 
 
 @dataclass(frozen=True)
+class EffectsConfig:
+    """Strategy `effects`: the best sum of the effects of operations that a table of trainings shows.
+
+    Attributes:
+        trainings: trainings.csv of a comparison; the genotypes lie in `genotypes` beside it. `search.py compare` gives
+            its own random genotypes.
+    """
+
+    trainings: Path | None = None
+
+
+@dataclass(frozen=True)
 class ProxyConfig:
     """Strategy `proxy`: the best of `count` random genotypes by a score that needs no training.
 
@@ -255,12 +267,13 @@ class SearchConfig:
     """A whole search. The authors' is not public: every default is DARTS' or our choice, none is the paper's.
 
     Attributes:
-        strategy: `darts`, `oneshot`, `predictor`, `proxy` or `random`, see docs/search.md.
+        strategy: `darts`, `effects`, `oneshot`, `predictor`, `proxy` or `random`, see docs/search.md.
         data: images and their halves.
         space: encoder, width, candidates.
         architect: how alphas move; `darts`.
         cost: term for cheap cells (`darts`), limit and target (all).
-        oneshot: settings of that strategy, as for those that follow.
+        effects: settings of that strategy, as for those that follow.
+        oneshot: a supernet trained by single paths.
         predictor: proposals by a linear model.
         proxy: scores without training.
         random: best of n.
@@ -289,6 +302,7 @@ class SearchConfig:
     space: SpaceConfig = field(default_factory=SpaceConfig)
     architect: SearchArchitectConfig = field(default_factory=SearchArchitectConfig)
     cost: SearchCostConfig = field(default_factory=SearchCostConfig)
+    effects: EffectsConfig = field(default_factory=EffectsConfig)
     oneshot: OneShotConfig = field(default_factory=OneShotConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)

@@ -15,7 +15,7 @@ from training.checkpoints import StateError
 
 PATHS = frozenset({
     "root", "list_file", "genotype", "encoder_weights", "init", "operations", "plugins", "table", "out", "config",
-    "maps",
+    "maps", "trainings",
 })  # fmt: skip
 """Settings that may hold the path of a file, at any depth."""
 

@@ -12,6 +12,7 @@ from nas.halves import build_halves, split_halves
 from nas.search_state import FREE
 from nas.settings import SearchConfig, SearchError
 from nas.strategies.account import Account
+from nas.strategies.effects import EffectsStrategy
 from nas.strategies.oneshot import OneShotStrategy
 from nas.strategies.page import write_strategy_page
 from nas.strategies.predictor import PredictorStrategy
@@ -34,7 +35,8 @@ from utils.device import banner, choose_precision
 from utils.files import replace_text
 
 STRATEGIES = {
-    "oneshot": OneShotStrategy, "predictor": PredictorStrategy, "proxy": ProxyStrategy, "random": RandomStrategy,
+    "effects": EffectsStrategy, "oneshot": OneShotStrategy, "predictor": PredictorStrategy, "proxy": ProxyStrategy,
+    "random": RandomStrategy,
 }  # fmt: skip
 """Strategy by name, but for `darts`, whose loop is search.py's."""
 LONG = 0.5
@@ -86,9 +88,11 @@ def set_up(config: SearchConfig, processes: Processes) -> tuple[Session, RunLog,
     task = Task(config, processes.device, precision, halves, judged, choices, account, base_macs(config, choices))
     strategy = STRATEGIES[config.strategy](task)
     log = RunLog(config.out)
+    table = config.effects.trainings
     facts = {
         "device": processes.device.type, "precision": precision, "images": halves.images,
         "operations": contents(config.plugins), "also": [_names(path) for path in config.oneshot.also],
+        "trainings": [] if table is None else contents([table]),
     }  # fmt: skip
     session.attach({"search": strategy, "account": account, "log": log}, Progress(), facts, {})
     processes.print_once(banner(processes.device, precision))

@@ -10,9 +10,11 @@ import torch
 from data.synthetic import write_scenes
 from nas import compare
 from nas.compare_settings import CompareConfig
-from nas.evidence import genotypes_of, read_trainings
+from nas.evidence import Training, add_trainings, genotypes_of, read_trainings
 from nas.genotype_space import dilated, names_of, without_dilation
 from nas.results import Result, write_results
+from nas.settings import SearchConfig
+from net.derive import random_genotype
 from net.genotype import load
 from settings.parser import parse
 from utils.checkpoint import load_checkpoint
@@ -30,6 +32,8 @@ device: cpu
 precision: fp32
 watch: {gap_batches: 0}
 """
+SPACE = ["--space.encoder", "test_efficientnet", "--space.channels", "16", "--space.operations",
+         '["none", "skip_connect", "conv_3x3", "SpatialAttention"]']  # fmt: skip
 TRAIN = """
 data: {root: x, size: 64, workers: 0}
 epochs: 1
@@ -122,6 +126,32 @@ def test_a_search_that_the_evidence_has_is_not_repeated_elsewhere(arguments, tmp
     assert (tmp_path / "evidence" / "trainings.csv").read_text() == (
         out.parent / "evidence" / "trainings.csv"
     ).read_text()
+
+
+def test_effects_learns_from_the_random_cells_of_the_evidence_alone(arguments, tmp_path, forked_runs):
+    given, out = arguments
+    evidence = tmp_path / "evidence"
+    shutil.copytree(out.parent / "evidence", evidence)
+    pool = {("random", str(seed)): random_genotype(parse(SearchConfig, "", SPACE).space, seed) for seed in range(1, 10)}
+    rows = [Training(*key, None, 0, 0.01, 0, 0.5 + 0.01 * seed, None, None) for seed, key in enumerate(pool)]
+    add_trainings(evidence, rows, pool, json.loads((evidence / "budget.json").read_text()))
+    more = ["--searches-only", "true", "--evidence", str(evidence), "--out", str(tmp_path / "out")]
+    effects = ["--variants", '{"learnt": "--strategy effects --space.partial 1"}']
+    assert compare.main([*given, *more, *effects]) == 0
+    found = load(evidence / "genotypes" / "learnt_0.json").provenance
+    assert found["strategy"] == "effects" and "of 10 trained random genotypes" in found["reason"]
+    assert [row.group for row in read_trainings(tmp_path / "out" / "pool")] == ["random"] * 10
+    add_trainings(evidence, [Training("learnt", "0", 0, 0, 0.01, 0, 0.9, None, None)], {
+        ("learnt", "0"): load(evidence / "genotypes" / "learnt_0.json")
+    }, json.loads((evidence / "budget.json").read_text()))  # fmt: skip
+    shutil.rmtree(tmp_path / "out")
+    assert compare.main([*given, *more, *effects]) == 0
+    assert not list((tmp_path / "out" / "searches").glob("*/genotype.json")), (
+        "other rows do not change what it learns from"
+    )
+    without = given[: given.index("--evidence")] + given[given.index("--evidence") + 2 :]
+    with pytest.raises(UserError, match="strategy effects learns from the trainings there. Give --evidence"):
+        compare.main([*without, "--out", str(tmp_path / "new"), "--searches-only", "true", *effects])
 
 
 @pytest.fixture(autouse=True)

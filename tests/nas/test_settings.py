@@ -73,8 +73,8 @@ def test_the_old_key_of_the_images_is_read(tmp_path):
 def test_settings_of_an_earlier_checkpoint_mean_what_they_meant():
     """The alphas of an earlier search followed all three outputs, those of a new one follow P1."""
     now = to_plain(SearchConfig())
-    stored = {key: value for key, value in now.items() if key not in ("strategy", "oneshot", "predictor", "proxy",
-              "random", "training")}  # fmt: skip
+    later = ("strategy", "effects", "oneshot", "predictor", "proxy", "random", "training")
+    stored = {key: value for key, value in now.items() if key not in later}
     stored["data"] = {key: value for key, value in now["data"].items() if key != "images"} | {FORMER_IMAGES: 12}
     stored["architect"] = {key: value for key, value in now["architect"].items()
                            if key not in ("outputs", "warmup_paths")}  # fmt: skip
@@ -121,5 +121,6 @@ def test_the_evidence_is_a_pool_of_forty_and_five_searches_of_each_strategy(root
     searches = {}
     for name, words in config.variants.items():
         searches[name] = parse(SearchConfig, "", ["--config", str(root / config.search), *words.split()])
-        assert searches[name].cost.target == config.target
+        cost = searches[name].cost
+        assert (cost.target, cost.limit) == ((0, 1.73e8) if name == "effects_half" else (config.target, 0))
     assert {search.strategy for search in searches.values()} == set(get_args(StrategyName))

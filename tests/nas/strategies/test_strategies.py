@@ -1,5 +1,6 @@
 """Every strategy finds a planted operation, resumes to the bit, and keeps to limit and target."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 
 from data.settings import AugmentConfig
-from nas.genotype_space import GenotypeSpace
+from nas.evidence import Training, write_trainings
+from nas.genotype_space import GenotypeSpace, names_of
 from nas.halves import build_halves, split_halves
 from nas.settings import (
+    EffectsConfig,
     OneShotConfig,
     PredictorConfig,
     ProxyConfig,
@@ -21,6 +24,7 @@ from nas.settings import (
     ShortTrainingConfig,
 )
 from nas.strategies.account import Account
+from nas.strategies.effects import EffectsStrategy
 from nas.strategies.oneshot import OneShotStrategy
 from nas.strategies.predictor import PredictorStrategy
 from nas.strategies.proxy import SCORES, ProxyStrategy
@@ -30,11 +34,13 @@ from nas.strategies.task import Task, base_macs
 from net.supernet import build_supernet
 from net.wiring import edges
 from tests.nas.strategies.planted import DECIDING, PLANTED, SPACE, write_squares
+from utils.errors import UserError
 
 pytestmark = pytest.mark.slow
 
 STRATEGIES = {
-    "oneshot": OneShotStrategy, "predictor": PredictorStrategy, "proxy": ProxyStrategy, "random": RandomStrategy,
+    "effects": EffectsStrategy, "oneshot": OneShotStrategy, "predictor": PredictorStrategy, "proxy": ProxyStrategy,
+    "random": RandomStrategy,
 }  # fmt: skip
 
 
@@ -49,6 +55,22 @@ def config(tmp_path_factory):
         predictor=PredictorConfig(initial=9, rounds=1, proposals=3, pool=50), random=RandomConfig(5),
         proxy=ProxyConfig("naswot", 12), training=ShortTrainingConfig(steps=30, lr=3e-3),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Trainings of 60 random genotypes of the space. Each edge with the planted operation is worth .001, plus noise."""
+    choices, rng = GenotypeSpace(SPACE, 64, SearchCostConfig()), np.random.default_rng(0)
+    genotypes = {
+        ("random", str(seed)): choices.genotype(choices.draw(np.random.default_rng(seed))) for seed in range(60)
+    }
+    rows = []
+    for (group, name), genotype in genotypes.items():
+        score = 0.8 + 0.001 * planted(names_of(genotype)) + rng.normal(0, 5e-4)
+        rows.append(Training(group, name, None, 0, 0.01, 0, score, None, None))
+    folder = tmp_path_factory.mktemp("evidence")
+    write_trainings(folder, rows, genotypes)
+    return folder / "trainings.csv"
 
 
 def task_of(config):
@@ -124,10 +146,13 @@ def test_random_finds_the_planted_operation(config):
     assert one.names == outcome.scored[0].names and one.scored == [], "a count of 1 trains none"
 
 
-@pytest.mark.parametrize(("name", "stop"), [("oneshot", 20), ("oneshot", 50), ("predictor", 5), ("proxy", 5)])
-def test_a_stopped_strategy_gives_the_same_to_the_bit(config, name, stop):
+@pytest.mark.parametrize(
+    ("name", "stop"), [("effects", 1), ("oneshot", 20), ("oneshot", 50), ("predictor", 5), ("proxy", 5)]
+)
+def test_a_stopped_strategy_gives_the_same_to_the_bit(config, table, name, stop):
     config = replace(
-        config, oneshot=OneShotConfig(30, scored=25, images=8, generations=1, population=4),
+        config, effects=EffectsConfig(table),
+        oneshot=OneShotConfig(30, scored=25, images=8, generations=1, population=4),
         predictor=PredictorConfig(4, 1, 2, 20), training=ShortTrainingConfig(steps=4),
     )  # fmt: skip
     whole = STRATEGIES[name](task_of(config))
@@ -141,6 +166,39 @@ def test_a_stopped_strategy_gives_the_same_to_the_bit(config, name, stop):
     found = finished(resumed)
     assert [(one.names, one.score) for one in found.scored] == [(one.names, one.score) for one in expected.scored]
     assert found.names == expected.names
+
+
+def test_effects_finds_the_planted_operation(config, table):
+    task = task_of(replace(config, effects=EffectsConfig(table)))
+    outcome = finished(EffectsStrategy(task))
+    assert planted(outcome.names) >= 28 and deciding(outcome.names) == 4, "of 31, and a third by chance"
+    assert outcome.scored[0].score == pytest.approx(0.831, abs=0.004)
+    assert 30 < task.account.trainings < 45 and len(outcome.worth) == 31, "60 draws with replacement"
+    assert "of 60 trained random genotypes" in outcome.reason
+    other = finished(EffectsStrategy(task_of(replace(config, effects=EffectsConfig(table), seed=1))))
+    assert other.scored[0].score != outcome.scored[0].score, "another seed draws other trainings"
+    half = GenotypeSpace(SPACE, 64, SearchCostConfig()).cost_of([PLANTED] * 31) / 2
+    task = task_of(replace(config, effects=EffectsConfig(table), cost=SearchCostConfig(limit=half)))
+    cheap = finished(EffectsStrategy(task)).names
+    assert task.choices.cost_of(cheap) <= half and planted(cheap) >= 13, "as many as the limit allows, or nearly"
+
+
+def test_effects_needs_a_table_of_its_space(config, table, tmp_path):
+    for path, told in (
+        (None, "strategy effects needs the trainings.csv of a comparison"),
+        (tmp_path / "trainings.csv", "is no file trainings.csv"),
+        (table.parent / "genotypes" / "random_0.json", "is no file trainings.csv"),
+    ):
+        with pytest.raises(SearchError, match=told):
+            EffectsStrategy(task_of(replace(config, effects=EffectsConfig(path))))
+    lines = table.read_text().splitlines(keepends=True)
+    (tmp_path / "trainings.csv").write_text("".join(lines[:10]))
+    shutil.copytree(table.parent / "genotypes", tmp_path / "genotypes")
+    with pytest.raises(SearchError, match=r"has 9 random genotypes, expected 10 or more"):
+        EffectsStrategy(task_of(replace(config, effects=EffectsConfig(tmp_path / "trainings.csv"))))
+    space = replace(SPACE, operations=[PLANTED, "test_mean"])
+    with pytest.raises(UserError, match="comes from another space"):
+        EffectsStrategy(task_of(replace(config, effects=EffectsConfig(table), space=space)))
 
 
 def test_a_limit_and_a_target_are_met(config):

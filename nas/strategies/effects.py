@@ -1,0 +1,100 @@
+"""Strategy `effects`: the best sum of the effects that earlier trainings show; it trains nothing itself.
+
+The model is that of `predictor`, on scores of whole trainings: random genotypes of a comparison, on images that nothing
+was trained on. It is linear, so the best genotype of the whole space under a limit or target is found exactly. Each
+search draws its trainings with replacement from the table (the bootstrap of Efron, Annals of Statistics 7, 1979), so
+that seeds show how far the choice depends on the genotypes that were trained.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nas.compare_settings import RANDOM
+from nas.evidence import genotypes_of, read_trainings
+from nas.evidence_statistics import SITES, count_features
+from nas.linear_model import LinearModel, fit
+from nas.settings import SearchError
+from nas.strategies.task import Outcome, ScoringStrategy, Task
+from net.derive import check_genotype
+from net.genotype import operations_of
+
+LEAST = 10
+"""Random genotypes that a table must hold."""
+
+
+class EffectsStrategy(ScoringStrategy):
+    """Fits the model to trainings of random genotypes, and takes the genotype with the greatest prediction."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, 1)
+        self.genotypes, self.observed = trained_genotypes(task, task.config.effects.trainings)
+        count = len(self.observed)
+        self.drawn = task.rng(0).integers(count, size=count)
+        self.operations = sorted({name for names in task.choices.names for name in names})
+        task.account.trainings = len(set(self.drawn.tolist()))
+
+    def advance(self) -> dict[str, float]:
+        """Chooses the genotype."""
+        model = self._model()
+        names = self.task.choices.best(self._worth(model))
+        return self.add(names, float(model.predict(self._features([names]))[0][0]), "best sum of effects")
+
+    def outcome(self) -> Outcome:
+        """What was chosen, with the worth of every candidate."""
+        model, (chosen,) = self._model(), self.scored
+        reason = (
+            f"predicted weighted F {chosen.score:.4f}, the greatest of the space, from "
+            f"{self.task.account.trainings} of {len(self.observed)} trained random genotypes "
+            f"(mean {self.observed.mean():.4f})"
+        )
+        return Outcome(chosen.names, reason, self.scored, "predicted weighted F", self._worth(model))
+
+    def _model(self) -> LinearModel:
+        return fit(self._features([self.genotypes[place] for place in self.drawn]), self.observed[self.drawn])
+
+    def _worth(self, model: LinearModel) -> list[dict[str, float]]:
+        """For each edge, operation -> what one more edge with it adds to the prediction, its multiply-adds included."""
+        effects, _ = model.effects()
+        worth = []
+        for edge, costs in zip(self.task.choices.edges, self.task.choices.macs, strict=True):
+            start = SITES.index((edge.cell, edge.kind)) * len(self.operations)
+            worth.append({
+                name: float(effects[start + self.operations.index(name)] + effects[-1] * cost / 1e9)
+                for name, cost in costs.items()
+            })  # fmt: skip
+        return worth
+
+    def _features(self, genotypes: Sequence[tuple[str, ...]]) -> np.ndarray:
+        choices = self.task.choices
+        cost = np.array([choices.cost_of(names) / 1e9 for names in genotypes])
+        return count_features([choices.genotype(names) for names in genotypes], cost, self.operations)
+
+
+def trained_genotypes(task: Task, path: Path | None) -> tuple[list[tuple[str, ...]], np.ndarray]:
+    """Operations of the random genotypes of a table in the order of `GenotypeSpace.edges`, and their mean scores.
+
+    Raises:
+        SearchError: without a table, or if it has fewer than `LEAST` random genotypes.
+        ResultsError, GenotypeError, SpaceError: if the table or a genotype can't be read, or is of another space.
+    """
+    if path is None:
+        raise SearchError("effects.trainings: strategy effects needs the trainings.csv of a comparison. Give one.")
+    if path.name != "trainings.csv" or not path.is_file():
+        raise SearchError(f"effects.trainings: {path} is no file trainings.csv. Give that of a comparison.")
+    rows = [row for row in read_trainings(path.parent) if row.group == RANDOM]
+    genotypes = genotypes_of(path.parent)
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row.genotype, []).append(row.wfm_validation)
+    if len(found) < LEAST:
+        raise SearchError(
+            f"effects.trainings: {path} has {len(found)} random genotypes, expected {LEAST} or more. Train more."
+        )
+    names = []
+    for name in found:
+        check_genotype(genotypes[RANDOM, name], task.config.space, f"{path}: {RANDOM} {name}")
+        operations = dict(operations_of(genotypes[RANDOM, name]))
+        names.append(tuple(operations[edge] for edge in task.choices.edges))
+    return names, np.array([np.mean(scores) for scores in found.values()])
