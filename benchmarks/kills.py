@@ -48,8 +48,12 @@ from utils.files import replace_text
 CACHE = "cache"
 ROOT = Path(__file__).resolve().parents[1]
 LOADED = [
-    "training.run", "nas.search_state", "inference.predictor", "evaluation.report.outputs", "onnxscript", "torch.onnx"
+    "torch._dynamo", "torch.utils.tensorboard", "training.run", "nas.search_state", "nas.strategies.run",
+    "nas.search_report", "inference.predictor", "inference.contact_sheet", "evaluation.report.outputs",
+    "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg", "torch.export._trace",
+    "onnxscript.function_libs.torch_lib.ops",
 ]  # fmt: skip
+"""What the programs import, for a process that forks them. Those that are not installed are left out."""
 TIMED = ("time", "times", "seconds", "minutes", "kept", "train/images_per_s", "train/memory_mib")
 """Keys of JSON whose values depend on the moment."""
 ENDS = {".pdf": b"%%EOF", ".svg": b"</svg>", ".html": b"</html>"}

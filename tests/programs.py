@@ -19,12 +19,10 @@ from types import ModuleType
 
 import pytest
 
+from benchmarks.kills import LOADED
+
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-_PRELOADED = [
-    "torch._dynamo", "torch.utils.tensorboard", "training.run", "nas.search_state", "nas.strategies.run",
-    "nas.search_report", "inference.predictor", "inference.contact_sheet", "matplotlib.backends.backend_svg",
-]  # fmt: skip
 _SERVER = multiprocessing.get_context("forkserver")
 
 
@@ -48,7 +46,7 @@ class Program:
             for name, value in ENVIRONMENT.items():  # of the server, which the first program starts
                 patch.setenv(name, value)
             patch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # else pytest would be imported again
-            _SERVER.set_forkserver_preload(_PRELOADED)
+            _SERVER.set_forkserver_preload(LOADED)
             self._process = _SERVER.Process(target=_run, args=arguments)
             self._process.start()
         self.pid = self._process.pid
