@@ -10,26 +10,22 @@ from utils.checkpoint import CheckpointError
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vgg16", "efficientnet_lite0", "mobilenetv3_small_050"])
-@pytest.mark.parametrize("size", [(64, 64), (75, 97)])
-def test_levels_are_as_published(name, size):
+def test_levels_parameters_and_strides_are_as_published(name):
     body = encoder.build(name).eval()
-    with torch.inference_mode():
-        levels = body(torch.randn(1, 3, *size))
-    assert len(levels) == 4
-    for level, channels, stride in zip(levels, body.channels, body.strides, strict=True):
-        expected = tuple(-(-side // stride) for side in size)
-        assert level.shape == (1, channels, *expected)
-
-
-@pytest.mark.parametrize("name", ["resnet50", "vgg16", "efficientnet_lite0"])
-def test_parameters_and_strides(name):
+    for size in ((64, 64), (75, 97)):
+        with torch.inference_mode():
+            levels = body(torch.randn(1, 3, *size))
+        assert len(levels) == 4
+        for level, channels, stride in zip(levels, body.channels, body.strides, strict=True):
+            expected = tuple(-(-side // stride) for side in size)
+            assert level.shape == (1, channels, *expected)
     expected = {
         "resnet50": (23_508_032, (4, 8, 16, 32)),
         "vgg16": (14_723_136, (2, 4, 8, 16)),
         "efficientnet_lite0": (2_958_848, (4, 8, 16, 32)),
-    }[name]
-    body = encoder.build(name)
-    assert (sum(p.numel() for p in body.parameters()), tuple(body.strides)) == expected
+    }
+    if name in expected:
+        assert (sum(p.numel() for p in body.parameters()), tuple(body.strides)) == expected[name]
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
