@@ -1,7 +1,6 @@
 """Converts a network to one file: choice of engine and precision, conversion, calibration, and the file's record."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from inference.engines.base import EngineError, notice, require, version
 from inference.engines.openvino_engine import precisions
 from inference.engines.preparation import prepare
 from inference.export_records import FORMS, Record
-from inference.weights import LoadedNetwork
+from inference.weights import LoadedNetwork, network_record
 
 PRECISIONS = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16", "fp16", "int8"), "torch": ("fp32",)}
 PACKAGES = {
@@ -98,7 +97,7 @@ def describe(loaded: LoadedNetwork, size: int, kind: Kind) -> Record:
     packages = (*PACKAGES[kind.engine], *(["nncf"] if kind.precision == "int8" else []))
     return {
         "format": FORMS[kind.form],
-        "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **asdict(loaded.config)},
+        "weights": {"file": loaded.source.name, "sha256": loaded.sha256, **network_record(loaded.config)},
         "size": size,
         "precision": kind.precision,
         "versions": {name: version(name) for name in packages},

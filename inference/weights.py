@@ -95,12 +95,18 @@ def save_weights(
     tensors = {key: _compact(value) for key, value in network.state_dict().items()}
     metadata = {
         "format": FORMAT,
-        "network": json.dumps(_without_folders(asdict(config))),
+        "network": json.dumps(_without_folders(network_record(config))),
         "genotype": json.dumps(_without_folders(json.loads(network.genotype.to_json())), indent=2) + "\n",
         "size": str(size),
         "notes": json.dumps(_without_folders(dict(notes or {}))),
     }
     save_tensors(path, tensors, metadata)
+
+
+def network_record(config: NetworkConfig) -> dict[str, Any]:
+    """Settings of a network as files hold them: `context` only where there is a block, for earlier versions."""
+    record = asdict(config)
+    return record if config.context != "none" else {name: value for name, value in record.items() if name != "context"}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

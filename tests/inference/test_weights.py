@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from inference.weights import load_network, save_weights
@@ -57,11 +58,13 @@ def test_round_trip_with_a_block_on_e5(kind, network, tmp_path):
         load_network(path)
 
 
-def test_weights_of_before_the_block_have_none(weights):
-    record = asdict(CONFIG)
-    del record["context"]
-    rewrite(weights, network=json.dumps(record))
+def test_weights_without_a_block_are_those_of_before_it(weights):
+    """So earlier versions read them, and files of earlier versions load."""
+    with safe_open(weights, "pt") as file:
+        assert "context" not in json.loads(file.metadata()["network"])
     assert load_network(weights).config == CONFIG and CONFIG.context == "none"
+    rewrite(weights, network=json.dumps(asdict(CONFIG)))
+    assert load_network(weights).config == CONFIG, "a file that names none"
 
 
 def test_great_running_variance_survives(network, tmp_path):
@@ -99,7 +102,6 @@ def test_safetensors_of_another_project(tmp_path):
 
 def rewrite(path, **changes):
     """The same file with other metadata."""
-    from safetensors import safe_open
     from safetensors.torch import load_file
 
     with safe_open(path, "pt") as file:
