@@ -13,7 +13,7 @@ others and are not part of this project. They lie in packages; unpack these outs
 Speed: all methods take turns in every round, one image at a time, all threads. Two times an image:
     network     prepared input to raw map; does not depend on the size of the image
     pipeline    file to PNG file: reading, pre-processing, network, post-processing, writing
-Writes peers.md and peers.json to runs/benchmarks/. The last line is JSON.
+Writes peers.md, peers.json and peers.jpg, the maps of these images, to runs/benchmarks/. The last line is JSON.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from statistics import mean, median
 from typing import Any, get_args
 
 import torch
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,9 +35,10 @@ from tqdm import tqdm
 from benchmarks.peer_networks import PEERS, Method, PeerEngineName, open_peer
 from benchmarks.rounds import alternate
 from benchmarks.tables import UPDATE_HELP, table_folder
-from data.image_io import read_image, write_png
+from data.image_io import Pixels, read_image, write_png
 from data.layouts import find_pairs
 from evaluation.tables.writer import Table, markdown
+from inference.contact_sheet import SheetRow, contact_sheet
 from inference.engines.base import EnginePrecision
 from inference.memory import keep_memory
 from inference.predictor import Predictor
@@ -67,13 +69,15 @@ def main(words: Sequence[str] | None = None) -> int:
             write_maps(peer, name, root, options.out)
     if options.rounds:
         ours = [open_ours(name, options.engine, options.precision) for name in OURS if name in shipped()]
-        measured = measure([*ours, *peers], images_of(options.images, options.count), options.rounds)
+        images = images_of(options.images, options.count)
+        measured = measure([*ours, *peers], images, options.rounds)
         record = measured | {"engine": options.engine, "rounds": options.rounds, "images": options.images.name}
         text = report(record)
         print(text)
         folder = table_folder(options.update_docs)
         replace_text(folder / "peers.md", text + "\n")
         replace_text(folder / "peers.json", json.dumps(record, indent=1) + "\n")
+        Image.fromarray(side_by_side([*ours, *peers], images)).save(folder / "peers.jpg", quality=88)
         print(json.dumps(record))
     return 0
 
@@ -170,6 +174,15 @@ def measure(methods: Sequence[Method], images: Sequence[Path], rounds: int) -> d
         "megapixels": round(mean(image.shape[0] * image.shape[1] for image in pixels) / 1e6, 3),
         "count": len(images),
     }
+
+
+def side_by_side(methods: Sequence[Method], images: Sequence[Path]) -> Pixels:
+    """Each image beside the maps of all methods; (H, W, 3) uint8."""
+    rows = []
+    for path in images:
+        image = read_image(path)
+        rows.append(SheetRow(path.name, [image, *(method.map(image) for method in methods)]))
+    return contact_sheet(["image", *(method.name for method in methods)], rows)
 
 
 def report(record: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import peers
 from benchmarks.peer_networks import (
@@ -111,6 +112,8 @@ def test_maps_and_speed(red, tmp_path, monkeypatch, capsys):
     for of in record["methods"].values():
         for way in peers.WAYS:
             assert 0 < of[way]["fastest"] <= of[way]["median"] <= of[way]["slowest"]
+    with Image.open(tmp_path / "runs/benchmarks/peers.jpg") as sheet:
+        assert sheet.width > (1 + len(record["methods"])) * 240, "the image and a map of each method"
     table = (tmp_path / "runs/benchmarks/peers.md").read_text()
     assert "| U2-Net-p | 320 |" in table and "times lite" in table
 
