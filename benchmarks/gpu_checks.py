@@ -20,8 +20,10 @@ from inference.engines.torch_engine import TorchEngine
 from inference.weights import LoadedNetwork, load_network
 from nas.settings import SearchConfig
 from nas.step_time import noise, search_step, training_step
+from net import encoder as encoders
 from net.architect import Architect, only
-from net.auto_msfnet import AutoMSFNet, build_network
+from net.auto_msfnet import AutoMSFNet, build_network, initialise
+from net.genotype import Genotype
 from net.libraries import convert_sync_batchnorm
 from net.losses import saliency_loss
 from net.settings import ArchitectConfig, LossConfig, NetworkConfig, SpaceConfig
@@ -31,7 +33,7 @@ from training.processes import Processes
 from training.random_state import compute_deterministically
 from training.run import set_up
 from training.settings import OptimConfig, TrainConfig
-from utils.device import autocast, choose_precision
+from utils.device import DeviceError, autocast, choose_precision
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -82,7 +84,11 @@ class Sizes:
 
     def precisions(self) -> list[str]:
         """Precisions that the device supports, float32 first."""
-        return ["fp32", "tf32", "bf16", "fp16"] if self.cuda else ["fp32", "bf16"]
+        return [name for name in LIMITS if supports(self.device, name)]
+
+    def fast(self) -> list[str]:
+        """Precisions whose speed is measured: bfloat16 and TF32 of a GPU that supports them, else float32."""
+        return [name for name in ("bf16", "tf32") if self.cuda and name in self.precisions()] or ["fp32"]
 
 
 def maps(sizes: Sizes) -> Values:
@@ -210,7 +216,7 @@ def mixed_precision(sizes: Sizes) -> Values:
 def compiled(sizes: Sizes) -> Values:
     """torch.compile of the network, against eager. On a CPU without code generation, which takes minutes there."""
     torch.manual_seed(0)
-    network = placed(build_network(sizes.network()), sizes.device)
+    network = placed(_few_operators(sizes) if sizes.small else build_network(sizes.network()), sizes.device)
     images, masks = noise(4, sizes.side, sizes.device)
     with in_precision("fp32", sizes.device):
         plain = _gradients(copy.deepcopy(network), images, masks)
@@ -222,7 +228,7 @@ def compiled(sizes: Sizes) -> Values:
 
 def waits(sizes: Sizes) -> Values:
     """A step of training and one of the search run while PyTorch raises at every wait of the host."""
-    precision = "bf16" if sizes.cuda else "fp32"
+    precision = sizes.fast()[0]
     steps = {"train": training_step(training_settings(sizes), sizes.device, precision),
              "search": search_step(search_settings(sizes), sizes.device, precision, joined=True)}  # fmt: skip
     for step in steps.values():
@@ -255,15 +261,33 @@ def placed(network: nn.Module, device: torch.device) -> Any:
     return moved.to(device, memory_format=torch.channels_last).train()
 
 
+def supports(device: torch.device, name: str) -> bool:
+    """Whether a device computes in a precision. After it, float32 is IEEE float32."""
+    try:
+        with in_precision(name, device):
+            return True
+    except DeviceError:
+        return False
+
+
 @contextmanager
 def in_precision(name: str, device: torch.device) -> Iterator[None]:
     """Inside, float32 means what that precision says; after it, IEEE float32."""
-    supported: Any = name if device.type == "cuda" else "fp32"
+    supported: Any = name
     choose_precision(supported, device)
     try:
         yield
     finally:
         choose_precision("fp32", device)
+
+
+def _few_operators(sizes: Sizes) -> AutoMSFNet:
+    """A small network of which most edges are skips: torch.compile takes its time for every operator."""
+    config = sizes.network()
+    genotype = Genotype.choose(lambda edge: "skip_connect" if edge.number else "sep_conv_3x3", "released")
+    network = AutoMSFNet(encoders.build(config.encoder), genotype, config.channels)
+    initialise(network)
+    return network
 
 
 def _step(network: AutoMSFNet, device: torch.device, precision: str, side: int) -> tuple[Tensor, Tensor]:
@@ -353,6 +377,9 @@ def training_settings(sizes: Sizes) -> TrainConfig:
 
 
 def search_settings(sizes: Sizes) -> SearchConfig:
-    """Of search.py, on noise."""
-    config = SearchConfig(space=sizes.space(), batch=2 if sizes.small else 8)
+    """Of search.py, on noise; if small, with the operations that launch the fewest operators."""
+    space = sizes.space()
+    if sizes.small:
+        space = replace(space, operations=["none", "skip_connect", "sep_conv_3x3"])
+    config = SearchConfig(space=space, batch=2 if sizes.small else 8)
     return replace(config, data=replace(config.data, size=sizes.side))

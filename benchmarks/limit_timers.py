@@ -17,6 +17,7 @@ from inference.engines.openvino_engine import precisions
 from inference.engines.packing import NONE, NarrowConv, PackedConv, unavailable
 from inference.memory import keep_memory
 from net.cpu_kernels import FastDepthwise, depthwise_gradients
+from training.precision import candidates
 from utils.hardware import usable_cores
 
 Seconds = dict[str, float]
@@ -93,7 +94,7 @@ def ways_of(operation: Operation, precision: str) -> dict[str, Callable[[int], f
     """The ways of computing an operation, each a function from rounds to seconds."""
     if isinstance(operation, Convolution):
         found = {}
-        if precision in torch_dtypes:
+        if precision in candidates(torch.device("cpu")):
             found |= {
                 way: _timer(call) for way, call in _torch_convolutions(operation, torch_dtypes[precision]).items()
             }

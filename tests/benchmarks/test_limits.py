@@ -68,6 +68,14 @@ def test_every_way_of_a_convolution_runs(groups, gradients):
     assert all(timed(1) > 0 for timed in ways.values())
 
 
+def test_no_way_names_a_precision_that_the_cpu_lacks(monkeypatch):
+    """PyTorch raises for some convolutions there, and computes others many times slower."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    monkeypatch.setattr(limit_timers, "installed", lambda name: False)
+    one = Convolution((2, 8, 12, 12), (8, 8, 3, 3), (1, 1), (1, 1), (1, 1), 1)
+    assert limit_timers.ways_of(one, "bf16") == {} and "torch contiguous" in limit_timers.ways_of(one, "fp32")
+
+
 def test_processes_measure_side_by_side():
     operations = [Traffic(1 << 16), Product((16, 16), (16, 16))]
     timed = limit_timers.measure(operations, "fp32", 1)
