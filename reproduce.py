@@ -141,7 +141,7 @@ def scoring(plan: Plan, maps: dict[str, Path]) -> Run:
 
     words = ["--data", *(f"{name}={path}" for name, path in plan.benchmarks.items())]
     words += ["--maps", *(f"{name}={folder / 'maps'}" for name, folder in maps.items())]
-    words += ["--resamples", "200"] if plan.smoke else []
+    words += ["--resamples", "200", "--images", "1"] if plan.smoke else []
     tested = {name: (folder / "finished.json").read_text("utf-8") for name, folder in maps.items()}
     content = {"maps": tested, "smoke": plan.smoke, **_content(plan)}
     content["folders"] = {name: file_content(folder / "maps") for name, folder in maps.items()}
