@@ -51,7 +51,8 @@ LOADED = [
     "torch._dynamo", "torch.utils.tensorboard", "training.run", "nas.search_state", "nas.strategies.run",
     "nas.search_report", "inference.predictor", "inference.contact_sheet", "evaluation.report.outputs",
     "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg", "torch.export._trace",
-    "onnxscript.function_libs.torch_lib.ops",
+    "onnxscript.function_libs.torch_lib.ops", "docstring_parser", "PIL.WebPImagePlugin", "PIL.BmpImagePlugin",
+    "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.PpmImagePlugin", "PIL.AvifImagePlugin", "PIL.Jpeg2KImagePlugin",
 ]  # fmt: skip
 """What the programs import, for a process that forks them. Those that are not installed are left out."""
 TIMED = ("time", "times", "seconds", "minutes", "kept", "train/images_per_s", "train/memory_mib")

@@ -279,16 +279,16 @@ def _image_bytes(head: bytes, size: int, rest: Callable[[], bytes]) -> bytes:
 
 def _plugins(data: bytes) -> list[Callable[[IO[bytes], str | bytes], Image.Image]]:
     """The plugins of Pillow whose format the file's first bytes state."""
-    _load_plugins()
+    _load_plugins(data)
     plugins = (Image.OPEN.get(name, (None, None)) for name in FORMATS)
     return [factory for factory, accepts in plugins if factory and accepts and accepts(data[:16]) is True]
 
 
-def _load_plugins() -> None:
+def _load_plugins(data: bytes) -> None:
     # All of them, not one: another thread may be in the middle of loading them; `init` then waits for it.
     if not set(FORMATS) - {"HEIF"} <= Image.OPEN.keys():
         Image.init()
-    if "HEIF" not in Image.OPEN:
+    if data[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:  # Python searches anew for a package that is missing
         with suppress(ImportError):
             import pillow_heif  # pyright: ignore[reportMissingImports]
 

@@ -46,7 +46,7 @@ def search(config, epochs):
 
 @pytest.mark.parametrize("partial", [1, 2])
 def test_a_step_of_the_warm_up_moves_the_candidates_on_its_path_alone(config, tmp_path, partial):
-    space = SpaceConfig("mobilenetv3_small_050", 16, ["skip_connect", "conv_3x3", "sep_conv_3x3"], partial=partial)
+    space = SpaceConfig("test_efficientnet", 16, ["skip_connect", "conv_3x3", "sep_conv_3x3"], partial=partial)
     found = search(replace(config, space=space, out=tmp_path / "out"), 0)
     before = {name: weight.clone() for name, weight in found.network.state_dict().items()}
     training, validation = next(iter(batches(found)))
@@ -90,8 +90,8 @@ def test_cells_are_derived_within_a_limit(config, tmp_path):
 
 
 def test_the_supernets_multiply_accumulates_are_those_of_its_layers():
-    space = SpaceConfig("mobilenetv3_small_050", 16, ["skip_connect"])
-    more = SpaceConfig("mobilenetv3_small_050", 16, ["skip_connect", "conv_3x3"])
+    space = SpaceConfig("test_efficientnet", 16, ["skip_connect"])
+    more = SpaceConfig("test_efficientnet", 16, ["skip_connect", "conv_3x3"])
     difference = supernet_macs(build_supernet(more), 64) - supernet_macs(build_supernet(space), 64)
     sides = [(2, 2), (4, 4), (8, 8), (16, 16)]  # E5 to E2
     outer = 3 * sum(height * width for height, width in sides)
