@@ -215,14 +215,15 @@ def build(
     """A variant; None, with a line that gives the reason, where it is not available."""
     calibration = images[:CALIBRATION] if precision == "int8" else ()
     try:
-        lone, side_by_side = (
-            Predictor.from_loaded(loaded, CPU, precision, None, engine, calibration, streams)
-            for streams in (1, streams_for(count, BATCH))
-        )
+        streams = streams_for(count, BATCH)
+        built = {
+            number: Predictor.from_loaded(loaded, CPU, precision, None, engine, calibration, number)
+            for number in {1, streams}
+        }
     except (EngineError, DeviceError) as error:
         print(f"note: {engine} {precision} is left out. {error}", file=sys.stderr)
         return None
-    return Variant(engine, precision, lone, side_by_side)
+    return Variant(engine, precision, built[1], built[streams])
 
 
 def images_of(way: str, count: int) -> int:

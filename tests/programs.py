@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,17 @@ from benchmarks.kills import LOADED
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 _SERVER = multiprocessing.get_context("forkserver")
+
+
+@contextmanager
+def server():
+    """The context of multiprocessing whose processes are forked; inside of the block they can be started."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():  # of the server, which the first process starts
+            patch.setenv(name, value)
+        patch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # else pytest would be imported again
+        _SERVER.set_forkserver_preload(LOADED)
+        yield _SERVER
 
 
 class Program:
@@ -42,12 +54,8 @@ class Program:
             os.close(descriptor)
         changes = {**os.environ, **ENVIRONMENT, **(environment or {})}
         arguments = (list(map(str, words)), str(cwd), changes, (self._files[0], self._files[-1]))
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in ENVIRONMENT.items():  # of the server, which the first program starts
-                patch.setenv(name, value)
-            patch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # else pytest would be imported again
-            _SERVER.set_forkserver_preload(LOADED)
-            self._process = _SERVER.Process(target=_run, args=arguments)
+        with server() as context:
+            self._process = context.Process(target=_run, args=arguments)
             self._process.start()
         self.pid = self._process.pid
 

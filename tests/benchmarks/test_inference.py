@@ -9,6 +9,8 @@ import torch
 from benchmarks import inference, inference_report, networks
 from benchmarks.memory import peak_of
 from inference.engines import choice
+from inference.weights import load_network
+from tests.programs import server
 
 
 def part(**milliseconds):
@@ -62,8 +64,9 @@ def test_the_memory_of_a_call_leaves_out_what_was_freed_before_it():
     assert 90 < peak_of(lambda: torch.ones(100 << 18).sum()) - idle < 130
 
 
-def test_benchmarks_write_to_runs_by_default(tmp_path, monkeypatch):
+def test_benchmarks_write_to_runs_by_default(tmp_path, monkeypatch, tiny_weights):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(networks, "build_network", lambda _: load_network(tiny_weights).network)
     monkeypatch.setattr(networks, "PUBLISHED", ("resnet50",))
     monkeypatch.setattr(networks, "shipped", list)
     monkeypatch.setattr(networks, "PUBLISHED_SIZE", 64)
@@ -78,15 +81,16 @@ def test_what_was_not_measured_is_no_figure():
 
 
 @pytest.mark.slow
-def test_a_run_measures_every_way(tmp_path, monkeypatch, capsys):
-    """The lite network with only PyTorch, one round of two images."""
+def test_a_run_measures_every_way(tmp_path, monkeypatch, capsys, tiny_weights):
+    """Only PyTorch, one round of two images; the process of the plain network takes the shipped lite network."""
     monkeypatch.setattr(inference, "VARIANTS", (("torch", "fp32"),))
+    monkeypatch.setattr(inference, "load_network", lambda name: load_network(tiny_weights))
     monkeypatch.setattr(choice, "installed", lambda name: False)
     monkeypatch.chdir(tmp_path)
-    assert (
-        inference.main(["--networks", "lite", "--count", "2", "--rounds", "1", "--no-limits", "--parts", str(tmp_path)])
-        == 0
-    )
+    words = ["--networks", "lite", "--count", "2", "--rounds", "1", "--no-limits", "--parts", str(tmp_path)]
+    with server() as context:
+        monkeypatch.setattr(inference, "get_context", lambda _: context)
+        assert inference.main(words) == 0
     record = json.loads((tmp_path / "lite.json").read_text())
     assert [(row["engine"], row["precision"]) for row in record["rows"]] == [("plain", "fp32"), ("torch", "fp32")]
     assert all(set(row["ms"]) == set(inference.WAYS) and min(row["ms"].values()) > 0 for row in record["rows"])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from benchmarks import limit_timers, limits
 from benchmarks.limits import limit_of, scaled
 from benchmarks.workload import Convolution, Product, Traffic, gmac, record, total_bytes
+from tests.programs import server
 
 
 def test_a_convolution_and_its_gradients_are_counted_with_their_work():
@@ -76,9 +77,11 @@ def test_no_way_names_a_precision_that_the_cpu_lacks(monkeypatch):
     assert limit_timers.ways_of(one, "bf16") == {} and "torch contiguous" in limit_timers.ways_of(one, "fp32")
 
 
-def test_processes_measure_side_by_side():
+def test_processes_measure_side_by_side(monkeypatch):
     operations = [Traffic(1 << 16), Product((16, 16), (16, 16))]
-    timed = limit_timers.measure(operations, "fp32", 1)
+    with server() as context:
+        monkeypatch.setattr(limit_timers, "get_context", lambda _: context)
+        timed = limit_timers.measure(operations, "fp32", 1)
     assert all(timed[one] and min(timed[one].values()) > 0 for one in operations)
 
 

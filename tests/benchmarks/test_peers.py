@@ -18,6 +18,7 @@ from benchmarks.peer_networks import (
 )
 from data.layouts import find_pairs
 from evaluation.map_files import pair_maps, read_map
+from inference.weights import load_network
 from tests.scored import write_bench
 from utils.errors import UserError
 
@@ -99,8 +100,10 @@ def test_a_network_gives_its_first_output(red, engine):
     assert abs(int(saliency[0, 0]) - 102) <= 1
 
 
-def test_maps_and_speed(red, tmp_path, monkeypatch, capsys):
+def test_maps_and_speed(red, tmp_path, monkeypatch, capsys, tiny_weights):
+    """Both of our methods take the tiny network, which is converted once."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(peers, "load_network", lambda name: load_network(tiny_weights))
     root = write_bench(tmp_path / "bench", 2)
     words = ["--weights", f"u2netp={red}", "--data", f"A={root / 'data'}", "--count", "1", "--rounds", "1"]
     assert peers.main(words) == 0
@@ -108,7 +111,7 @@ def test_maps_and_speed(red, tmp_path, monkeypatch, capsys):
     assert len(maps) == 2 and all(read_map(each.map_path).shape == (64, 64) for each in maps)
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record == json.loads((tmp_path / "runs/benchmarks/peers.json").read_text())
-    assert {"lite", "U2-Net-p"} <= record["methods"].keys()
+    assert set(record["methods"]) == {"lite", "base", "U2-Net-p"}
     for of in record["methods"].values():
         for way in peers.WAYS:
             assert 0 < of[way]["fastest"] <= of[way]["median"] <= of[way]["slowest"]

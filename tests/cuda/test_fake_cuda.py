@@ -22,6 +22,28 @@ def test_every_read_is_one_wait(read):
     assert record.waits == ["test"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_is_that_of_pytorch(training, dtype, monkeypatch):
+    """Types, shapes and devices; a tensor that was left on the host raises as PyTorch does."""
+    aten, found = torch.ops.aten, []
+    for _ in range(2):
+        with fake_cuda():
+            x = torch.empty(2, 4, 8, 8, dtype=dtype, device=CUDA).to(memory_format=torch.channels_last)
+            weight, bias, mean, var = torch.empty(4, 4, device=CUDA).unbind()
+            outputs = aten.native_batch_norm(x, weight, bias, mean, var, training, 0.1, 1e-5)
+            gradients = aten.native_batch_norm_backward(
+                x, x, weight, mean, var, *outputs[1:], training, 1e-5, [True, True, False]
+            )
+            with pytest.raises(RuntimeError, match="at least two devices"):
+                aten.native_batch_norm(x, torch.empty(4), bias, mean, var, training, 0.1, 1e-5)
+        seen = [None if one is None else (one.dtype, one.device, one.shape, one.stride())
+                for one in (*outputs, *gradients)]  # fmt: skip
+        found.append(seen)
+        monkeypatch.setattr("benchmarks.fake_cuda._DIRECT", {})
+    assert found[0] == found[1] and found[0][0][0] == dtype
+
+
 def test_what_the_host_holds_needs_no_wait():
     with fake_cuda() as record:
         assert torch.ones(2).sum().item() == 1.0 and torch.ones(2).tolist() == [1.0, 1.0]
