@@ -25,7 +25,7 @@ SETTINGS = [*SMALL, "--data.held_out", "0.2", "--save-every", "1"]
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
-    write_scenes(root, count=27, size=72, seed=0)
+    write_scenes(root, count=15, size=72, seed=0)
     write_soft_maps(root, root / "soft")
     for pair in find_pairs(root)[::2]:  # images of nothing: a term that leaves them out must count them alike
         write_png(pair.mask, torch.zeros(72, 72, dtype=torch.uint8).numpy())
@@ -63,7 +63,7 @@ def test_parts_and_processes_compute_what_one_batch_does(scenes, tmp_path):
         torch.testing.assert_close(two["gradients"][name], gradient, rtol=1e-3, atol=1e-4 * scale, msg=name)
     for name, value in whole["average"].items():
         torch.testing.assert_close(two["average"][name], value, rtol=1e-3, atol=1e-5, msg=name)
-    # Five images over two processes: padding to six would count one twice.
+    # Three images over two processes: padding to four would count one twice.
     assert two["scores"] == pytest.approx(whole["scores"], abs=1e-6)
     # Only the second process cannot read an image of the validation split: neither waits for the other.
     assert two["validation"] == ["left with 2", "error: image.jpg: damaged"]
@@ -82,7 +82,7 @@ def test_two_processes_stop_are_killed_and_resume_to_the_same_state(scenes, tmp_
     text = end(Together(*command(whole)))
     assert (
         "| 2 processes, BatchNorm over the images of each" in text
-        and text.count("22 images to train on, 5 in the validation split") == 1
+        and text.count("12 images to train on, 3 in the validation split") == 1
     ), "printed once"
 
     # The launcher that users have hands the signal on; the others start the processes as it does.
@@ -94,10 +94,10 @@ def test_two_processes_stop_are_killed_and_resume_to_the_same_state(scenes, tmp_
     running.send_signal(signal.SIGTERM)
     text, _ = running.communicate(timeout=300)
     assert "stopped by SIGTERM; the same command resumes at step" in text and running.returncode != 0
-    assert 0 < load_checkpoint(broken / "last.pt")["progress"]["step"] < 10
+    assert 0 < load_checkpoint(broken / "last.pt")["progress"]["step"] < 6
 
     running = Together(*command(broken))
-    wait_for_step(broken, 6, running)
+    wait_for_step(broken, 4, running)
     running.send_signal(signal.SIGKILL)
     running.communicate()
     assert "resuming from" in end(Together(*command(broken)))
