@@ -96,6 +96,5 @@ def sound_of(path):
         parts = [(frame.time, frame.sample_rate, frame.to_ndarray()[0]) for frame in film.decode(film.streams.audio[0])]
     times = np.concatenate([start + np.arange(len(wave)) / rate for start, rate, wave in parts])
     loud = np.concatenate([np.abs(wave.astype(float)) for *_, wave in parts])
-    loud = loud > 0.3 * loud.max()
-    begins = [times[i] for i in np.flatnonzero(loud) if not loud[(times > times[i] - 0.2) & (times < times[i])].any()]
-    return begins, times[-1]
+    heard = times[loud > 0.3 * loud.max()]
+    return heard[np.diff(heard, prepend=-np.inf) >= 0.2].tolist(), times[-1]
