@@ -1,16 +1,30 @@
 """benchmarks/peak_memory.py: a small run of it, its limits, and what it takes from the readings."""
 
 import json
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import peak_memory
 from benchmarks.peak_memory import Reading
+from tests.programs import Program
 
 
 def test_a_small_run_writes_the_table(tmp_path, monkeypatch, capsys, tiny_weights):
     monkeypatch.chdir(tmp_path)
+    runs = []
+
+    def forked(command, **_):
+        """A run of test.py, whose peak begins at what it has imported."""
+        runs.append(Program("test.py", *command[2:], merged=True))
+        return runs[-1]
+
+    own = SimpleNamespace(Popen=forked, run=subprocess.run, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(peak_memory, "subprocess", own)
+    monkeypatch.setattr(peak_memory, "_SCENES", 4)
     code = peak_memory.main(["--count", "24", "--megapixels", "[1]", "--weights", str(tiny_weights)])
+    assert [each.communicate(0)[0].count("out") for each in runs], "they have ended"
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(record["many"]) == ["4", "8", "16", "24"] and code in (0, 1)
     assert 50 < record["many"]["4"] <= record["many"]["24"] <= record["end"] < 2000

@@ -57,7 +57,8 @@ def test_maps_need_neither_the_compiler_nor_sympy_nor_av(root, tmp_path):
     """What they take to import was most of the time to the first map."""
     code = (
         "import runpy, sys\n"
-        f"sys.argv = ['test.py', '--images', 'data/samples/camera.jpg', '--out', {str(tmp_path)!r}]\n"
+        "sys.argv = ['test.py', '--images', 'data/samples/camera.jpg', '--size', '64', "
+        f"'--out', {str(tmp_path)!r}]\n"
         "try:\n    runpy.run_path('test.py', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
         "print([name for name in ('torch._dynamo', 'sympy', 'av', 'matplotlib') if name in sys.modules])"
