@@ -8,6 +8,7 @@ with `sys.executable`.
 import atexit
 import multiprocessing
 import os
+import resource
 import runpy
 import socket
 import subprocess
@@ -46,14 +47,15 @@ class Program:
         cwd: its working folder.
         environment: variables beside those of this process.
         merged: whether its errors go into its output.
+        limits: value of resources (`resource.RLIMIT_...`) for the program.
     """
 
-    def __init__(self, *words, cwd=ROOT, environment=None, merged=False):
+    def __init__(self, *words, cwd=ROOT, environment=None, merged=False, limits=None):
         descriptors, self._files = zip(*(tempfile.mkstemp() for _ in range(1 if merged else 2)), strict=True)
         for descriptor in descriptors:
             os.close(descriptor)
         changes = {**os.environ, **ENVIRONMENT, **(environment or {})}
-        arguments = (list(map(str, words)), str(cwd), changes, (self._files[0], self._files[-1]))
+        arguments = (list(map(str, words)), str(cwd), changes, (self._files[0], self._files[-1]), limits or {})
         with server() as context:
             self._process = context.Process(target=_run, args=arguments)
             self._process.start()
@@ -134,7 +136,7 @@ def wait_for(condition, running, seconds=300):
     assert condition() or running.poll() is not None, f"it took more than {seconds} s"
 
 
-def _run(words, cwd, environment, outputs):
+def _run(words, cwd, environment, outputs, limits):
     multiprocessing.set_start_method(None, force=True)  # the default again, not that of this process
     os.chdir(cwd)
     os.environ.clear()
@@ -143,6 +145,8 @@ def _run(words, cwd, environment, outputs):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value))
     script = str(ROOT / words[0])
     sys.argv = [words[0], *words[1:]]
     sys.path[:0] = [str(Path(script).parent), str(ROOT)]

@@ -1,17 +1,15 @@
 """train.py refuses bad settings, a missing GPU and a full disk with one line."""
 
 import json
-import os
 import resource
-import signal
-import subprocess
 import sys
 
 import pytest
 import torch
 
 from data.synthetic import write_scenes
-from tests.test_train import ROOT, checkpoints, command, train
+from tests.programs import ROOT, Done
+from tests.test_train import checkpoints, command, train
 from train import main as train_main
 from utils.checkpoint import load_checkpoint
 from utils.errors import exit_on_user_error
@@ -20,7 +18,7 @@ from utils.errors import exit_on_user_error
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes")
-    write_scenes(root, count=24, size=72, seed=0)
+    write_scenes(root, count=12, size=72, seed=0)
     return root
 
 
@@ -65,24 +63,15 @@ def test_cuda_is_not_replaced_silently(scenes, tmp_path):
     assert done.returncode == 2 and "finds no cuda device here" in done.stderr
 
 
-def largest_files(limit):
-    """What a process must call first so that its files can't outgrow a size: a write fails in its middle."""
-
-    def restrict():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return restrict
+def train_with_files_below(limit, words):
+    """Trains while no file can outgrow a size in bytes: a write fails in its middle."""
+    return Done(*words, limits={resource.RLIMIT_FSIZE: limit})
 
 
 @pytest.mark.parametrize(("name", "limit"), [("config.json", 600), ("best.safetensors", 300_000)])
 def test_a_disk_that_fills_up_is_one_line(scenes, tmp_path, name, limit):
     out = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, *command(scenes, out, "--epochs", "1", "--data.workers", "0")], cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600, check=False,
-        preexec_fn=largest_files(limit),
-    )  # fmt: skip
+    done = train_with_files_below(limit, command(scenes, out, "--epochs", "1", "--data.workers", "0"))
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {out / name}: can't be written (") and done.stderr.count("\n") == 1
     assert not list(out.glob(".*.part.*"))
@@ -97,10 +86,7 @@ def test_no_space_left(scenes, tmp_path):
     torch.save(state, out / "last.pt")
     before, limit = checkpoints(out), (out / "last.pt").stat().st_size // 2
     assert settings["epochs"] == 1
-    done = subprocess.run(
-        [sys.executable, *command(scenes, out)], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=600, check=False, preexec_fn=largest_files(limit),
-    )  # fmt: skip
+    done = train_with_files_below(limit, command(scenes, out))
     assert done.returncode == 2, done.stderr
     assert f"{out / 'last.pt'}: can't be written (" in done.stderr and "MiB are free there" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

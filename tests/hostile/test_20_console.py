@@ -8,14 +8,13 @@ import sys
 import pytest
 
 from tests.hostile.conftest import make_image
+from tests.programs import Done
 
 
-def start(root, words, more, **settings):
+def start(root, words, more, environment=None):
     command = [sys.executable, str(root / "test.py"), *words, *map(str, more)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **settings.pop("environment", {})}
-    return subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_a_closed_standard_output(root, words, photos, tmp_path):
@@ -37,15 +36,13 @@ def test_a_console_that_cannot_show_a_character(root, words, tmp_path):
 
 
 @pytest.mark.parametrize(("limit", "value"), [(resource.RLIMIT_FSIZE, 60_000), (resource.RLIMIT_NOFILE, 64)])
-def test_a_disk_that_fills_and_few_descriptors(root, words, tmp_path, limit, value):
+def test_a_disk_that_fills_and_few_descriptors(words, tmp_path, limit, value):
     """No file may be larger than 60 kB, as on a full disk; or only 64 files may be open."""
     for seed in range(12):
         make_image(tmp_path / f"in/{seed}.png", seed, (64, 48))
-    process = start(root, words, ["--images", tmp_path / "in", "--sheet", "--workers", 8],
-                    preexec_fn=lambda: resource.setrlimit(limit, (value, value)))  # fmt: skip
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode in (0, 1, 2), errors.decode()
-    assert b"Traceback" not in errors
+    done = Done("test.py", *words, "--images", tmp_path / "in", "--sheet", "--workers", 8, limits={limit: value})
+    assert done.returncode in (0, 1, 2), done.stderr
+    assert "Traceback" not in done.stderr
     assert len(list((tmp_path / "out/maps").glob("*.png"))) == 12, "what was made stays"
 
 
