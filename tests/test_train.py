@@ -36,7 +36,7 @@ SMALL = [
     "--data.size", "64", "--data.workers", "1", "--batch", "4", "--epochs", "2", "--optim.name", "adamw",
     "--optim.lr", "0.002", "--optim.encoder-lr", "0.002", "--device", "cpu", "--precision", "fp32",
     "--log-every", "1",
-    "--average.decay", "0.9", "--accumulate", "2",
+    "--average.decay", "0.9", "--accumulate", "2", "--network.genotype", str(ROOT / "tests" / "few_weights.json"),
 ]  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def test_a_frozen_stem_stays_and_nothing_else_does(begin):
     stem = {name for name in before if name.startswith(("encoder.body.conv_stem.", "encoder.body.bn1."))}
     assert len(stem) == 6 and stem <= same
     rest = {name for name, parameter in run.network.named_parameters() if name not in stem and parameter.grad.any()}
-    assert len(rest) > 100 and not rest & same
+    assert len(rest) > 90 and not rest & same
 
 
 def test_the_polishing_loss_ramps_in(begin):

@@ -4,6 +4,7 @@ import torch
 
 from data.synthetic import write_scenes
 from settings.parser import parse
+from tests.programs import ROOT
 from training.processes import Processes
 from training.run import set_up
 from training.settings import TrainConfig
@@ -11,6 +12,7 @@ from training.settings import TrainConfig
 SMALL = (
     "--network.encoder", "test_efficientnet", "--network.channels", "16", "--encoder-weights", "none", "--data.size",
     "64", "--data.workers", "0", "--batch", "4", "--epochs", "1", "--device", "cpu", "--precision", "fp32",
+    "--network.genotype", str(ROOT / "tests" / "few_weights.json"),
 )  # fmt: skip
 
 
