@@ -9,12 +9,12 @@ from utils.errors import UserError
 
 
 def test_generated_scenes(tmp_path, capsys):
-    arguments = ["--count", "16", "--rounds", "1", "--workers", "2", "--out", str(tmp_path)]
+    arguments = ["--count", "6", "--rounds", "1", "--workers", "2", "--out", str(tmp_path)]
     with pytest.warns(Warning):  # the library's deprecated names
         assert evaluation.main(arguments) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures == json.loads((tmp_path / "evaluation.json").read_text())
-    assert figures["maps"] == 16
+    assert figures["maps"] == 6
     assert figures["speedup"] == pytest.approx(figures["seconds"]["library"] / figures["seconds"]["pool"])
     assert figures["largest_difference"] <= 1e-9
     assert "| pool | " in (tmp_path / "evaluation.md").read_text()
