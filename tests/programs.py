@@ -48,14 +48,17 @@ class Program:
         environment: variables beside those of this process.
         merged: whether its errors go into its output.
         limits: value of resources (`resource.RLIMIT_...`) for the program.
+        signal_at: a signal and a step; the program gets the signal right after its first checkpoint of that step or a
+            later one, however busy the machine is.
     """
 
-    def __init__(self, *words, cwd=ROOT, environment=None, merged=False, limits=None):
+    def __init__(self, *words, cwd=ROOT, environment=None, merged=False, limits=None, signal_at=None):
         descriptors, self._files = zip(*(tempfile.mkstemp() for _ in range(1 if merged else 2)), strict=True)
         for descriptor in descriptors:
             os.close(descriptor)
         changes = {**os.environ, **ENVIRONMENT, **(environment or {})}
-        arguments = (list(map(str, words)), str(cwd), changes, (self._files[0], self._files[-1]), limits or {})
+        outputs = (self._files[0], self._files[-1])
+        arguments = (list(map(str, words)), str(cwd), changes, outputs, limits or {}, signal_at)
         with server() as context:
             self._process = context.Process(target=_run, args=arguments)
             self._process.start()
@@ -136,7 +139,7 @@ def wait_for(condition, running, seconds=300):
     assert condition() or running.poll() is not None, f"it took more than {seconds} s"
 
 
-def _run(words, cwd, environment, outputs, limits):
+def _run(words, cwd, environment, outputs, limits, signal_at):
     multiprocessing.set_start_method(None, force=True)  # the default again, not that of this process
     os.chdir(cwd)
     os.environ.clear()
@@ -147,6 +150,8 @@ def _run(words, cwd, environment, outputs, limits):
         os.close(descriptor)
     for limit, value in limits.items():
         resource.setrlimit(limit, (value, value))
+    if signal_at:
+        _signal_at(*signal_at)
     script = str(ROOT / words[0])
     sys.argv = [words[0], *words[1:]]
     sys.path[:0] = [str(Path(script).parent), str(ROOT)]
@@ -154,3 +159,17 @@ def _run(words, cwd, environment, outputs, limits):
         runpy.run_path(script, run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing ends its processes without them
+
+
+def _signal_at(number, step):
+    from training.session import Session  # it imports PyTorch; see conftest.py
+
+    save, sent = Session.save, []
+
+    def save_and_signal(session):
+        save(session)
+        if session.progress.step >= step and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    Session.save = save_and_signal

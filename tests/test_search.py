@@ -16,7 +16,7 @@ from nas.settings import SearchConfig
 from net.genotype import load
 from search import main as search_main
 from settings.parser import parse
-from tests.programs import ENVIRONMENT, ROOT, Done, Program, Together, wait_for
+from tests.programs import ENVIRONMENT, ROOT, Done, Program, Together
 from training.processes import Processes
 from utils.checkpoint import load_checkpoint
 from utils.errors import exit_on_user_error
@@ -95,15 +95,12 @@ def test_train_takes_the_genotype(scenes, finished, tmp_path):
 
 def test_a_stopped_and_a_killed_search_resume_to_the_same_state(scenes, finished, tmp_path):
     out = tmp_path / "stopped"
-    # The alphas move from the fifth step on. On a busy machine each signal comes later.
-    for number, step, code in ((signal.SIGKILL, 5, -signal.SIGKILL), (signal.SIGTERM, 6, 130)):
-        running = Program(*command(scenes, out, "--save-every", "1"))
-        wait_for(lambda step=step: step_of(out) >= step, running)
-        running.send_signal(number)
-        running.communicate(timeout=120)
-        assert running.returncode == code
+    # The alphas move from the fifth step on. A request to stop is answered after the step that runs.
+    for number, step, code, last in ((signal.SIGKILL, 5, -signal.SIGKILL, 5), (signal.SIGTERM, 6, 130, 7)):
+        done = Done(*command(scenes, out, "--save-every", "1"), signal_at=(number, step))
+        assert done.returncode == code
         stopped = load_checkpoint(out / "last.pt")
-        assert step <= stopped["progress"]["step"] <= 8 and len(stopped["alpha_optimizer"]["state"]) == 31
+        assert stopped["progress"]["step"] == last and len(stopped["alpha_optimizer"]["state"]) == 31
     assert search(scenes, out, "--save-every", "1").returncode == 0
     ours, theirs = load_checkpoint(out / "last.pt"), load_checkpoint(finished[0] / "last.pt")
     for part in ("network", "optimizer", "alpha_optimizer", "progress"):
@@ -145,11 +142,9 @@ def test_two_processes_search_as_one(scenes, tmp_path):
     assert done.returncode == 0, text
     assert text.count("epoch 1:") == 1
     assert load(whole / "genotype.json").provenance["processes"] == 2
-    running = Together(*two(killed))
-    wait_for(lambda: step_of(killed) >= 1, running)
-    running.send_signal(signal.SIGKILL)
+    running = Together(*two(killed), signal_at=(signal.SIGKILL, 1))
     running.communicate()
-    assert running.returncode == -signal.SIGKILL and 1 <= step_of(killed) <= 4
+    assert running.returncode == -signal.SIGKILL and step_of(killed) == 1
     done = Together(*two(killed))
     text, _ = done.communicate()
     assert done.returncode == 0 and "resuming from" in text, text

@@ -96,10 +96,9 @@ def test_two_processes_stop_are_killed_and_resume_to_the_same_state(scenes, tmp_
     assert "stopped by SIGTERM; the same command resumes at step" in text and running.returncode != 0
     assert 0 < load_checkpoint(broken / "last.pt")["progress"]["step"] < 6
 
-    running = Together(*command(broken))
-    wait_for_step(broken, 4, running)
-    running.send_signal(signal.SIGKILL)
+    running = Together(*command(broken), signal_at=(signal.SIGKILL, 4))
     running.communicate()
+    assert running.returncode == -signal.SIGKILL and step_of(broken) == 4
     assert "resuming from" in end(Together(*command(broken)))
     assert_same(load_checkpoint(broken / "last.pt"), load_checkpoint(whole / "last.pt"))
 
