@@ -9,18 +9,21 @@ split, so the last weights are scored and none are chosen. Seeds change initial 
 variant is chosen, it is chosen there, not on the benchmarks.
 
 It can be stopped at any time; the same command resumes. A run is recognised by the content of its settings, weights
-and data (training/run_group.py). Writes loss_ablation.md and loss_ablation.png to runs/benchmarks/, or beside this file
-with --update-docs; the last line printed is JSON.
+and data (training/run_group.py). Give --precision: `auto` measures, and may choose another one on a busy machine.
+Writes loss_ablation.md, loss_ablation.csv with the scores of every run, and loss_ablation.png to runs/benchmarks/.
+With --update-docs they go beside this file, and the means on `choice` to docs/loss_terms.csv. The last line printed is
+JSON.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,11 +33,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tables import UPDATE_HELP, table_folder
 from data.layouts import Pair, find_pairs
-from evaluation.tables.writer import Table, markdown
+from evaluation.tables.scores import short
+from evaluation.tables.writer import Table, comma_separated, markdown
 from settings.parser import named_folders
 from training.run_group import Run, RunGroup, file_content, training_run
 from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text, write_beside
+from utils.hardware import DeviceName, Precision
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE_WIDTH, WIDTHS = "[5,5,5]", "[3,5,7]"  # pixels of tolerance of P1, P2, P3
@@ -72,22 +77,28 @@ class Budget:
     size: int
     epochs: int
     batch: int
+    precision: str
 
 
 def main() -> int:
     """Trains and scores what is missing, then writes table and plot."""
     options = parse()
-    budget = Budget(options.images, options.size, options.epochs, options.batch)
+    budget = Budget(options.images, options.size, options.epochs, options.batch, options.precision)
     sets = named_folders(options.data, "--data")
     listed, choice = draw_images(options.train, budget.images, options.choice, options.out)
-    group = RunGroup(options.out / "runs")
+    group = RunGroup(options.out / "runs", options.jobs)
     runs = [(variant, seed) for seed in range(options.seeds) for variant in options.variants]
-    scores: Scores = {}
-    for variant, seed in tqdm(runs, disable=None):
-        folder = group.complete(training(variant, seed, options, budget, listed))
-        scores[variant, seed] = score(group, folder, {**sets, CHOICE: choice}, options)
+
+    def scored(run: tuple[str, int]) -> dict[str, dict[str, float]]:
+        folder = group.complete(training(*run, options, budget, listed))
+        return score(group, folder, {**sets, CHOICE: choice}, options)
+
+    with ThreadPoolExecutor(options.jobs) as threads:
+        scores = dict(zip(runs, tqdm(threads.map(scored, runs), total=len(runs), disable=None), strict=True))
     table = table_folder(options.update_docs) / "loss_ablation.md"
     report(options.variants, [*sets, CHOICE], scores, table, budget)
+    if options.update_docs:
+        replace_text(ROOT / "docs" / "loss_terms.csv", terms(options.variants, scores))
     return 0
 
 
@@ -106,7 +117,9 @@ def parse() -> argparse.Namespace:
     add("--size", type=int, default=160)
     add("--epochs", type=int, default=5)
     add("--batch", type=int, default=16)
-    add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    add("--device", default="auto", choices=get_args(DeviceName))
+    add("--precision", default="auto", choices=get_args(Precision), help="of the trainings")
+    add("--jobs", type=int, default=1, help="runs that share the cores")
     add("--engine", default="auto", help="of test.py, which scores the runs")
     add("--out", type=Path, default=Path("runs/loss_ablation"), help="folder of the runs")
     add("--update-docs", action="store_true", help=UPDATE_HELP)
@@ -148,6 +161,7 @@ def training(variant: str, seed: int, options: argparse.Namespace, budget: Budge
         "--config", options.config, "--data.root", options.train, "--data.list-file", listed, "--data.held-out", 0,
         "--data.size", budget.size, "--data.stages", "[]", "--epochs", budget.epochs, "--batch", budget.batch,
         "--encoder-weights", options.encoder_weights, "--device", options.device, "--seed", seed,
+        "--precision", budget.precision,
         *VARIANTS[variant].settings,
     ])  # fmt: skip
 
@@ -176,9 +190,9 @@ def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: 
         "# What each term of the loss is worth",
         "",
         f"`python benchmarks/loss_ablation.py`: lite network, {budget.images} images, {budget.size} pixels, "
-        f"epochs: {budget.epochs}, seeds: {len(seeds)}. Mean over the seeds and, after ±, their standard deviation; in "
-        f"brackets the mean difference to the row above, seed by seed, and its standard error. `{CHOICE}`: images "
-        f"of the training set that no run saw.",
+        f"epochs: {budget.epochs}, precision: {budget.precision}, seeds: {len(seeds)}. Mean over the seeds and, after "
+        f"±, their standard deviation; in brackets the mean difference to the row above, seed by seed, and its "
+        f"standard error. `{CHOICE}`: images of the training set that no run saw.",
         "",
         f"![Means and spread](./{table.with_suffix('.png').name})",
     ]
@@ -194,6 +208,11 @@ def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: 
         ]
         lines.append(markdown(Table(["loss", *MEASURES.values()], rows)))
     replace_text(table, "\n".join(lines) + "\n")
+    rows = [
+        (variant, seed, name, *(scores[variant, seed][name][measure] for measure in MEASURES))
+        for variant, seed in scores for name in sets
+    ]  # fmt: skip
+    replace_text(table.with_suffix(".csv"), comma_separated(["loss", "seed", "part", *MEASURES], rows))
     write_beside(table.with_suffix(".png"), lambda part: draw(variants, sets, scores, seeds).savefig(part, dpi=130))
     print("\n".join(lines))
     means = {
@@ -201,6 +220,16 @@ def report(variants: Sequence[str], sets: Sequence[str], scores: Scores, table: 
         for variant in variants for name in sets for measure in MEASURES
     }  # fmt: skip
     print(json.dumps(means))
+
+
+def terms(variants: Sequence[str], scores: Scores) -> str:
+    """The means on `choice` and their standard deviations, as CSV."""
+    seeds = sorted({seed for _, seed in scores})
+    rows = []
+    for variant in variants:
+        found = [values(scores, variant, CHOICE, measure, seeds) for measure in MEASURES]
+        rows.append([VARIANTS[variant].title, *(f"{short(mean(each))} ± {short(spread(each))}" for each in found)])
+    return comma_separated(["loss", *MEASURES.values()], rows)
 
 
 def values(scores: Scores, variant: str, name: str, measure: str, seeds: Sequence[int]) -> list[float]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import loss_ablation
-from benchmarks.loss_ablation import MEASURES, Budget, cell, draw_images, report, spread
+from benchmarks.loss_ablation import CHOICE, MEASURES, Budget, cell, draw_images, report, spread, terms
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from tests.conftest import ROOT
@@ -39,10 +39,21 @@ def test_differences_are_taken_seed_by_seed():
 
 
 def test_the_report_has_table_plot_and_json(tmp_path, capsys):
-    report(["bce", "iou"], ["set"], SCORES, tmp_path / "table.md", Budget(10, 64, 1, 4))
-    assert "| BCE + IoU | 0.6100" in (tmp_path / "table.md").read_text()
+    report(["bce", "iou"], ["set"], SCORES, tmp_path / "table.md", Budget(10, 64, 1, 4, "fp32"))
+    text = (tmp_path / "table.md").read_text()
+    assert "| BCE + IoU | 0.6100" in text and "precision: fp32" in text
+    rows = (tmp_path / "table.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(SCORES) and rows[0] == "loss,seed,part,maxf,wfm,mae,msiou"
+    assert rows[-1] == "iou,2,set,0.62,0.62,0.62,0.62"
     assert (tmp_path / "table.png").stat().st_size > 5000
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["iou/set/mae"] == 0.61
+
+
+def test_the_table_of_the_documents_holds_means_and_spread_on_the_images_to_choose_on():
+    scores = {key: {CHOICE: found["set"]} for key, found in SCORES.items()}
+    head, *rows = terms(["bce", "iou"], scores).splitlines()
+    assert head == "loss,max F,weighted F,MAE,MSIoU"
+    assert rows == [f"{title}{f',{value} ± .010' * 4}" for title, value in (("BCE", ".510"), ("BCE + IoU", ".610"))]
 
 
 def ablation(tmp_path, monkeypatch, *more):
@@ -69,6 +80,6 @@ def test_another_setting_trains_again_and_the_same_does_not(tmp_path, monkeypatc
     first = ablation(tmp_path, monkeypatch)
     assert len(first) == 4, "two trainings, two scores"
     assert ablation(tmp_path, monkeypatch) == first
-    second = ablation(tmp_path, monkeypatch, "--epochs", "2", "--variants", "iou")
+    second = ablation(tmp_path, monkeypatch, "--epochs", "2", "--variants", "iou", "--jobs", "2")
     assert len(second) == 6 and first.items() <= second.items()
     assert (tmp_path / "runs" / "benchmarks" / "loss_ablation.md").is_file(), "no committed table is touched"
