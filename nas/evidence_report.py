@@ -25,6 +25,7 @@ from nas.evidence_statistics import (
     fit_counts,
     noise_at_equal_cost,
     rank_correlation,
+    repeatability,
     used_operations,
 )
 from nas.matched import common_seeds
@@ -59,7 +60,7 @@ def write_report(
     genotypes = genotypes_of(evidence)
     tables = {
         "groups": groups_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
-        "state": state_of(rows, scores), "smaller": smaller_table(smaller),
+        "state": state_of(rows, scores), "repeat": repeat_table(rows), "smaller": smaller_table(smaller),
         "transfer": transfer_table(rows, read_trainings(transfer)),
     }  # fmt: skip
     text = page.read_text("utf-8")
@@ -128,8 +129,12 @@ def groups_table(rows: Sequence[Training]) -> str:
         lines.append([group, str(count), " ".join(map(str, seeds)) or "none in common", *size, *cells])
     if not lines:
         return "No trainings yet."
-    best = best_of([value for _, value in _means(pool, "wfm_validation")], 8) if len(pool) > 1 else float("nan")
-    note = f"\n\nExpected best of 8 random genotypes by held-out weighted F: {best:.4f}." if len(pool) > 7 else ""
+    whole = common_seeds(_scores(pool, "wfm_validation"))
+    means = _means([row for row in pool if row.training_seed in whole], "wfm_validation")
+    note = ""
+    if len(means) > 7:
+        best = best_of([value for _, value in means], 8)
+        note = f"\n\nExpected best of 8 random genotypes by held-out weighted F: {best:.4f}."
     return markdown(Table(heads, lines)) + note
 
 
@@ -149,6 +154,30 @@ def _versus_pool(mine: Sequence[Training], pool: Sequence[Training], column: str
     except ValueError:
         return f"{level:.4f} (mean); another cost than the pool"
     return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], {found.p:.4f}"
+
+
+def repeat_table(rows: Sequence[Training]) -> str:
+    """What a second training of the pool's genotypes, with another seed, has in common with the first."""
+    pool = [row for row in rows if row.group == RANDOM]
+    lines = []
+    for column, name in COLUMNS.items():
+        scores = _scores(pool, column)
+        twice = [by_seed for by_seed in scores.values() if {0, 1} <= set(by_seed)]
+        first, second = (np.array([by_seed[seed] for by_seed in twice]) for seed in (0, 1))
+        if len(twice) < 4:
+            continue
+        found = repeatability(first, second)
+        every = [by_seed[0] for by_seed in scores.values() if 0 in by_seed]
+        gain = found.share * (best_of(every, 8) - float(np.mean(every)))
+        lines.append([
+            name, str(len(twice)), f"{found.correlation:+.2f} [{found.low:+.2f}, {found.high:+.2f}]",
+            f"{found.genotype:.4f}", f"{found.training:.4f}", f"{np.mean(second - first):+.4f}", f"{gain:+.4f}",
+        ])  # fmt: skip
+    if not lines:
+        return "Fewer than four genotypes of the pool have been trained with two seeds."
+    heads = ["weighted F", "genotypes", "correlation of two seeds [95 %]", "spread of genotypes", "of trainings",
+             "second seed less first", "gain of the best of 8"]  # fmt: skip
+    return markdown(Table(heads, lines))
 
 
 def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:
@@ -243,7 +272,8 @@ def _groups(rows: Sequence[Training]) -> list[str]:
 def _scores(rows: Sequence[Training], column: str) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     for row in rows:
-        found.setdefault(row.genotype, {})[row.training_seed] = getattr(row, column)
+        if (value := getattr(row, column)) is not None:
+            found.setdefault(row.genotype, {})[row.training_seed] = value
     return found
 
 

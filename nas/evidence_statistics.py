@@ -39,6 +39,52 @@ class RankCorrelation(NamedTuple):
     genotypes: int
 
 
+class Repeatability(NamedTuple):
+    """How far the training of one genotype with another seed gives the same score again.
+
+    Attributes:
+        correlation: of the scores of two seeds over genotypes.
+        low, high: ends of its 95 % interval.
+        genotype: standard deviation between genotypes, without that of their trainings; 0 if none is left.
+        training: standard deviation between trainings of one genotype, less the shift of the seed.
+    """
+
+    correlation: float
+    low: float
+    high: float
+    genotype: float
+    training: float
+
+    @property
+    def share(self) -> float:
+        """Of the variance of a single training: what the genotype decides."""
+        whole = self.genotype**2 + self.training**2
+        return self.genotype**2 / whole if whole > 0 else 0.0
+
+
+def repeatability(first: Array, second: Array) -> Repeatability:
+    """Of the scores of the same genotypes with two training seeds; the interval is Fisher's.
+
+    Score = genotype + seed + training. The covariance of the two seeds is the variance of the genotypes, half the
+    variance of their difference that of the trainings.
+
+    Shapes:
+        first, second: (N,), four genotypes or more.
+
+    Raises:
+        ValueError: if there are fewer than four genotypes, or all scores of a seed are alike.
+    """
+    count = len(first)
+    if count < 4 or not (np.ptp(first) and np.ptp(second)):
+        raise ValueError(f"{count} genotypes: a correlation needs four that differ")
+    covariance = np.cov(first, second)
+    correlation = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+    turned, reach = np.arctanh(np.clip(correlation, -1 + 1e-12, 1 - 1e-12)), ndtri((1 + LEVEL) / 2) / (count - 3) ** 0.5
+    low, high = np.tanh([turned - reach, turned + reach])
+    training = float(np.std(first - second, ddof=1) / 2**0.5)
+    return Repeatability(correlation, float(low), float(high), float(max(covariance[0, 1], 0) ** 0.5), training)
+
+
 def effect_at_equal_cost(group: Array, group_cost: Array, pool: Array, pool_cost: Array, seed: int = 0) -> Effect:
     """Effect of belonging to the group in score = a + b * cost + effect * group, by least squares.
 

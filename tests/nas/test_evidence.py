@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
-from nas.evidence_report import put, write_report
+from nas.evidence_report import put, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
 from net.settings import SpaceConfig
@@ -70,7 +70,7 @@ def test_a_broken_table_names_its_line(evidence):
 
 PAGE = "# Page\n" + "".join(
     f"<!-- table {name} -->\nold\n<!-- end -->\n"
-    for name in ("state", "groups", "ranks", "effects", "transfer", "smaller")
+    for name in ("state", "groups", "repeat", "ranks", "effects", "transfer", "smaller")
 )
 
 
@@ -97,6 +97,20 @@ def test_the_page_is_written_from_the_files(evidence, tmp_path):
     before = text
     write_report(page, evidence, [], transfer=tmp_path / "longer")
     assert page.read_text() == before, "written again it is the same"
+
+
+def test_a_second_training_of_the_pool_is_compared_with_the_first():
+    """The scores of the second seed are .01 higher, and those of two genotypes changed places."""
+    first = [row("random", str(number), 0, 0.80 + number / 100) for number in range(8)]
+    assert repeat_table(first).startswith("Fewer than four")
+    swapped = (1, 0, 2, 3, 4, 5, 6, 7)
+    second = [row("random", str(number), 1, 0.81 + other / 100) for number, other in enumerate(swapped)]
+    line = repeat_table(first + second).splitlines()[2]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:2] == ["held-out", "8"] and cells[2].startswith("+0.98 [") and cells[5] == "+0.0100"
+    assert float(cells[3]) == pytest.approx(np.sqrt(np.cov(range(8), swapped)[0, 1]) / 100, abs=1e-4)
+    assert float(cells[4]) == pytest.approx(np.sqrt(2 / 7 / 2) / 100, abs=1e-4)
+    assert 0.030 < float(cells[6]) < 0.035, "the greatest of all eight is .035 above their mean"
 
 
 def test_an_empty_evidence_says_so(tmp_path):

@@ -13,6 +13,7 @@ from nas.evidence_statistics import (
     effect_at_equal_cost,
     noise_at_equal_cost,
     rank_correlation,
+    repeatability,
 )
 from net.genotype import load, operations_of
 
@@ -103,3 +104,17 @@ def test_noise_at_equal_cost_is_what_the_line_leaves():
     assert noise_at_equal_cost(cost + residual, cost) == pytest.approx(2**0.5)
     with pytest.raises(ValueError, match="2 genotypes"):
         noise_at_equal_cost(cost[:2], cost[:2])
+
+
+def test_what_genotypes_and_trainings_vary_by_is_told_apart():
+    """Many genotypes with a spread of .002, trainings with one of .001, and a seed that shifts all by .005."""
+    rng = np.random.default_rng(0)
+    genotypes = rng.normal(0.8, 0.002, 4000)
+    first, second = (genotypes + shift + rng.normal(0, 0.001, 4000) for shift in (0.0, 0.005))
+    found = repeatability(first, second)
+    assert found.genotype == pytest.approx(0.002, rel=0.05) and found.training == pytest.approx(0.001, rel=0.05)
+    assert found.low < 0.8 < found.high and found.share == pytest.approx(0.8, abs=0.02)
+    unrelated = repeatability(first[:40], rng.normal(0, 1, 40))
+    assert unrelated.low < 0 < unrelated.high
+    with pytest.raises(ValueError, match="3 genotypes: a correlation needs four"):
+        repeatability(first[:3], second[:3])
