@@ -5,8 +5,9 @@ Sources: permutation of residuals: Freedman and Lane, J. Business & Economic Sta
 Kendall, Biometrika 32 (1942).
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from scipy.special import ndtri, stdtrit
 from nas.genotype_space import names_of
 from nas.linear_model import LinearModel, fit
 from net.genotype import Genotype, operations_of
+from net.wiring import Edge
 
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -188,16 +190,45 @@ SITES = tuple((cell, kind) for cell in (1, 2, 3) for kind in ("outer", "inner"))
 """Where an operation may stand: cell and kind of edge."""
 
 
+CELLS = (1, 2, 3)
+
+
+def family_of(operation: str) -> str:
+    """`dilated`, `attention` or `convolution`, for any number of layers; the own name of any other operation."""
+    if operation.startswith("dil_"):
+        return "dilated"
+    if operation.endswith("Attention"):
+        return "attention"
+    return "convolution" if "conv" in operation else operation
+
+
 def count_features(genotypes: Sequence[Genotype], cost: Array, operations: Sequence[str]) -> Array:
     """How often each operation occurs at each of the `SITES`, and the multiply-adds.
 
     Shapes:
         cost: (N,); returns: (N, sites * operations + 1).
     """
+    columns = [(site, name) for site in SITES for name in operations]
+    return _counted(genotypes, cost, columns, lambda edge, name: ((edge.cell, edge.kind), name))
+
+
+def family_features(genotypes: Sequence[Genotype], cost: Array, families: Sequence[str]) -> Array:
+    """How often each family of operations occurs in each of the `CELLS`, and the multiply-adds.
+
+    Shapes:
+        cost: (N,); returns: (N, cells * families + 1).
+    """
+    columns = [(cell, family) for cell in CELLS for family in families]
+    return _counted(genotypes, cost, columns, lambda edge, name: (edge.cell, family_of(name)))
+
+
+def _counted(
+    genotypes: Sequence[Genotype], cost: Array, columns: Sequence[Any], column_of: Callable[[Edge, str], Any]
+) -> Array:
     rows = []
     for genotype, macs in zip(genotypes, cost, strict=True):
-        placed = [((edge.cell, edge.kind), name) for edge, name in operations_of(genotype)]
-        rows.append([*(float(placed.count((site, name))) for site in SITES for name in operations), float(macs)])
+        placed = Counter(column_of(edge, name) for edge, name in operations_of(genotype))
+        rows.append([*(float(placed[column]) for column in columns), float(macs)])
     return np.array(rows)
 
 

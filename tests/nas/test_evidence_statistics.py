@@ -11,6 +11,7 @@ from nas.evidence_statistics import (
     count_features,
     detectable,
     effect_at_equal_cost,
+    family_features,
     noise_at_equal_cost,
     rank_correlation,
     repeatability,
@@ -88,6 +89,18 @@ def test_counts_are_by_cell_and_kind():
     assert table.sum(1).tolist() == [4, 5, 4, 7, 4, 7]
     place = names.index(genotype.cells[0].outer[0])
     assert table[0, place] == genotype.cells[0].outer.count(genotype.cells[0].outer[0])
+
+
+def test_families_are_counted_by_cell():
+    genotype = load("vgg16")
+    families = ["attention", "convolution", "dilated", "none", "skip_connect"]
+    table = family_features([genotype], np.array([0.5]), families)[0]
+    assert table.shape == (16,) and table[-1] == 0.5
+    for cell, row in enumerate(table[:-1].reshape(3, 5), 1):
+        names = [name for edge, name in operations_of(genotype) if edge.cell == cell]
+        assert row.sum() == len(names) and row[2] == sum("dil" in name for name in names)
+        assert row[0] == sum(name in ("ChannelAttention", "SpatialAttention") for name in names)
+        assert row[1] == sum(name in ("conv_3x3", "conv_3x3_rp2", "sep_conv_3x3", "sep_conv_3x3_rp2") for name in names)
 
 
 def test_a_detectable_difference_is_found_four_times_in_five():
