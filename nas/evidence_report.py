@@ -13,21 +13,25 @@ from matplotlib.figure import Figure
 
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
-from nas.compare_settings import PUBLISHED, RANDOM
+from nas.compare_settings import HOMOGENEOUS, PUBLISHED, RANDOM, UNDILATED
 from nas.evidence import COLUMNS, SupernetScore, Training, genotypes_of, read_supernet, read_trainings
 from nas.evidence_statistics import (
+    CELLS,
     SITES,
     Effect,
     RankCorrelation,
     best_of,
+    count_features,
     detectable,
     effect_at_equal_cost,
-    fit_counts,
+    family_features,
+    family_of,
     noise_at_equal_cost,
     rank_correlation,
     repeatability,
     used_operations,
 )
+from nas.linear_model import LinearModel, fit, left_out_predictions
 from nas.matched import common_seeds
 from nas.results import ResultsError, read_compared, write_tables
 from net.genotype import Genotype
@@ -38,6 +42,7 @@ PAGE = ROOT / "docs" / "search.md"
 EVIDENCE = ROOT / "benchmarks" / "search_evidence"
 TRANSFER = ROOT / "benchmarks" / "search_transfer"
 COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
+UNSEARCHED = (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)
 LEAST = 30
 """Genotypes that a rank correlation needs before the page shows it as a finding."""
 
@@ -225,26 +230,40 @@ def _interval(found: RankCorrelation) -> str:
 
 
 def effects_table(rows: Sequence[Training], genotypes: Mapping[tuple[str, str], Genotype]) -> str:
-    """What one more edge with an operation is worth at each site, at equal multiply-adds: pool and undilated cells."""
-    kept = [row for row in rows if row.training_seed == 0]
+    """What one more edge is worth at equal multiply-adds: by family and cell, and by operation and site.
+
+    From cells that were not chosen by scores, with training seed 0.
+    """
+    kept = [row for row in rows if row.training_seed == 0 and row.group in UNSEARCHED]
     if len(kept) < 10:
         return f"{len(kept)} trainings with seed 0; the linear model is shown from 10 on."
     chosen = [genotypes[row.group, row.genotype] for row in kept]
-    operations = used_operations(chosen)
     cost = np.array([row.gmac for row in kept])
-    model = fit_counts(chosen, cost, np.array([row.wfm_validation for row in kept]), operations)
-    values, errors = model.effects()
-    lines = []
-    for place, name in enumerate(operations):
-        cells = (number * len(operations) + place for number in range(len(SITES)))
-        lines.append([name, *(f"{1e4 * values[cell]:+.1f} ± {1e4 * errors[cell]:.1f}" for cell in cells)])
-    lines.append(["one GMAC, anywhere", f"{1e4 * values[-1]:+.0f} ± {1e4 * errors[-1]:.0f}", *[""] * (len(SITES) - 1)])
-    heads = ["operation", *(f"cell {cell} {kind}" for cell, kind in SITES)]
-    note = (
+    scores = np.array([row.wfm_validation for row in kept])
+    operations = used_operations(chosen)
+    families = sorted({family_of(name) for name in operations})
+    coarse, fine = family_features(chosen, cost, families), count_features(chosen, cost, operations)
+    pool = [place for place, row in enumerate(kept) if row.group == RANDOM]
+    told = [np.corrcoef(left_out_predictions(part[pool], scores[pool]), scores[pool])[0, 1] for part in (coarse, fine)]
+    return "\n\n".join([
+        _worth(fit(coarse, scores), families, [f"cell {cell}" for cell in CELLS], "family"),
+        _worth(fit(fine, scores), operations, [f"cell {cell} {kind}" for cell, kind in SITES], "operation"),
         f"Held-out weighted F in units of .0001 for one more edge, ± posterior standard deviation; {len(kept)} "
-        f"genotypes."
-    )
-    return f"{markdown(Table(heads, lines))}\n\n{note}"
+        f"genotypes. How strongly the effects shrink towards zero is chosen by the evidence of the data. Fitted to all "
+        f"genotypes of the pool but one, the prediction of that one has a correlation of {told[0]:+.2f} with its score "
+        f"by families and of {told[1]:+.2f} by operations.",
+    ])  # fmt: skip
+
+
+def _worth(model: LinearModel, names: Sequence[str], places: Sequence[str], what: str) -> str:
+    """Effects of a model whose features are counts of the names, place by place, and the multiply-adds."""
+    values, errors = (1e4 * part for part in model.effects())
+    lines = []
+    for number, name in enumerate(names):
+        cells = range(number, len(names) * len(places), len(names))
+        lines.append([name, *(f"{values[cell]:+.1f} ± {errors[cell]:.1f}" for cell in cells)])
+    lines.append(["one GMAC, anywhere", f"{values[-1]:+.0f} ± {errors[-1]:.0f}", *[""] * (len(places) - 1)])
+    return markdown(Table([what, *places], lines))
 
 
 def draw_pareto(rows: Sequence[Training]) -> Figure:

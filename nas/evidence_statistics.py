@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from nas.genotype_space import names_of
-from nas.linear_model import LinearModel, fit
 from net.genotype import Genotype, operations_of
 from net.wiring import Edge
 
@@ -230,11 +229,6 @@ def _counted(
         placed = Counter(column_of(edge, name) for edge, name in operations_of(genotype))
         rows.append([*(float(placed[column]) for column in columns), float(macs)])
     return np.array(rows)
-
-
-def fit_counts(genotypes: Sequence[Genotype], cost: Array, scores: Array, operations: Sequence[str]) -> LinearModel:
-    """Linear model of a score on `count_features`."""
-    return fit(count_features(genotypes, cost, operations), scores)
 
 
 def used_operations(genotypes: Sequence[Genotype]) -> list[str]:

@@ -84,3 +84,10 @@ def fit(features: Array, observed: Array) -> LinearModel:
     return LinearModel(
         center, scale, float(observed.mean()), inverse @ rows.T @ target, noise2 * inverse, noise2**0.5, chosen
     )
+
+
+def left_out_predictions(features: Array, observed: Array) -> Array:
+    """Of each observation, the prediction of the model that is fitted to all others: (N, D), (N,) -> (N,)."""
+    places = np.arange(len(observed))
+    fits = (fit(features[places != place], observed[places != place]) for place in places)
+    return np.array([model.predict(row[None])[0][0] for model, row in zip(fits, features, strict=True)])

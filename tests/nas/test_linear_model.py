@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nas.linear_model import fit
+from nas.linear_model import fit, left_out_predictions
 
 
 def data(count, noise, seed=0):
@@ -56,3 +56,11 @@ def test_predictions_are_less_sure_far_from_the_data():
 def test_one_observation_is_too_few():
     with pytest.raises(ValueError, match="1 observations"):
         fit(np.ones((1, 2)), np.ones(1))
+
+
+def test_what_is_left_out_has_no_part_in_its_prediction():
+    features, observed = data(40, 0.1)
+    found = left_out_predictions(features, observed)
+    assert np.corrcoef(found, observed)[0, 1] > 0.95
+    observed[7] += 100
+    assert left_out_predictions(features, observed)[7] == pytest.approx(found[7])
