@@ -43,6 +43,7 @@ EVIDENCE = ROOT / "benchmarks" / "search_evidence"
 TRANSFER = ROOT / "benchmarks" / "search_transfer"
 COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
 UNSEARCHED = (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)
+HALF = "effects_half"
 LEAST = 30
 """Genotypes that a rank correlation needs before the page shows it as a finding."""
 
@@ -64,9 +65,9 @@ def write_report(
     rows, scores = read_trainings(evidence), read_supernet(evidence)
     genotypes = genotypes_of(evidence)
     tables = {
-        "groups": groups_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
-        "state": state_of(rows, scores), "repeat": repeat_table(rows), "smaller": smaller_table(smaller),
-        "transfer": transfer_table(rows, read_trainings(transfer)),
+        "state": state_of(rows, scores), "groups": groups_table(rows), "half": half_table(rows),
+        "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
+        "smaller": smaller_table(smaller), "transfer": transfer_table(rows, read_trainings(transfer)),
     }  # fmt: skip
     text = page.read_text("utf-8")
     for name, table in tables.items():
@@ -183,6 +184,34 @@ def repeat_table(rows: Sequence[Training]) -> str:
     heads = ["weighted F", "genotypes", "correlation of two seeds [95 %]", "spread of genotypes", "of trainings",
              "second seed less first", "gain of the best of 8"]  # fmt: skip
     return markdown(Table(heads, lines))
+
+
+def half_table(rows: Sequence[Training]) -> str:
+    """Cells at half of the decoder's multiply-adds beside the published ones, over the training seeds of both."""
+    published = [row for row in rows if (row.group, row.genotype) == (PUBLISHED, "resnet50")]
+    cells: dict[str, list[Training]] = {"published resnet50": published}
+    for row in rows:
+        if row.group == HALF:
+            cells.setdefault(f"{HALF} {row.genotype}", []).append(row)
+    if not published or len(cells) == 1:
+        return "None has been trained yet."
+    theirs = {row.training_seed: row for row in published}
+    lines = []
+    for name, mine in cells.items():
+        pairs = [(row, theirs[row.training_seed]) for row in mine if row.training_seed in theirs]
+        scores = [_beside(pairs, column, mine is not published) for column in COLUMNS]
+        lines.append([name, " ".join(str(row.training_seed) for row, _ in pairs), f"{mine[0].gmac:.3f}", *scores])
+    return markdown(Table(["cells", "seeds", "GMAC", *(f"{name} weighted F" for name in COLUMNS.values())], lines))
+
+
+def _beside(pairs: Sequence[tuple[Training, Training]], column: str, difference: bool) -> str:
+    """Mean score of the first of each pair, and how much it exceeds that of the second."""
+    known = [(getattr(one, column), getattr(other, column)) for one, other in pairs]
+    known = [(one, other) for one, other in known if one is not None and other is not None]
+    if not known:
+        return "not scored"
+    own, other = np.mean(known, 0)
+    return f"{own:.4f} ({own - other:+.4f})" if difference else f"{own:.4f}"
 
 
 def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
-from nas.evidence_report import put, repeat_table, write_report
+from nas.evidence_report import half_table, put, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
 from net.settings import SpaceConfig
@@ -70,7 +70,7 @@ def test_a_broken_table_names_its_line(evidence):
 
 PAGE = "# Page\n" + "".join(
     f"<!-- table {name} -->\nold\n<!-- end -->\n"
-    for name in ("state", "groups", "repeat", "ranks", "effects", "transfer", "smaller")
+    for name in ("state", "groups", "repeat", "half", "ranks", "effects", "transfer", "smaller")
 )
 
 
@@ -111,6 +111,16 @@ def test_a_second_training_of_the_pool_is_compared_with_the_first():
     assert float(cells[3]) == pytest.approx(np.sqrt(np.cov(range(8), swapped)[0, 1]) / 100, abs=1e-4)
     assert float(cells[4]) == pytest.approx(np.sqrt(2 / 7 / 2) / 100, abs=1e-4)
     assert 0.030 < float(cells[6]) < 0.035, "the greatest of all eight is .035 above their mean"
+
+
+def test_cells_of_half_the_cost_are_compared_within_a_seed():
+    rows = [row("published", "resnet50", seed, 0.82 + seed / 100) for seed in (0, 1)]
+    assert half_table(rows) == "None has been trained yet."
+    rows += [row("effects_half", "3", 0, 0.81), row("effects_half", "4", 0, 0.83), row("effects_half", "4", 1, 0.85)]
+    lines = half_table(rows).splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["0 1", "0", "0 1"]
+    assert lines[0].split(" | ")[3] == "0.8250" and lines[1].split(" | ")[3] == "0.8100 (-0.0100)"
+    assert lines[2].split(" | ")[3] == "0.8400 (+0.0150)"
 
 
 def test_an_empty_evidence_says_so(tmp_path):
