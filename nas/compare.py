@@ -261,7 +261,9 @@ def search_run(comparison: Comparison, variant: str, seed: int) -> Run:
 
 
 def pool_table(comparison: Comparison) -> Path:
-    """A copy of the evidence that holds the random genotypes alone: a search that learns from it is done once.
+    """A copy of the evidence that holds the random genotypes alone, with the comparison's first training seed.
+
+    Other rows would change what the search depends on, and it would be done again.
 
     Raises:
         SearchError: without evidence.
@@ -269,7 +271,8 @@ def pool_table(comparison: Comparison) -> Path:
     config = comparison.config
     if config.evidence is None:
         raise SearchError("evidence: strategy effects learns from the trainings there. Give --evidence DIR.")
-    rows = [row for row in read_trainings(config.evidence) if row.group == RANDOM]
+    seed = config.train_seeds[0]
+    rows = [row for row in read_trainings(config.evidence) if (row.group, row.training_seed) == (RANDOM, seed)]
     genotypes = genotypes_of(config.evidence)
     own = {(row.group, row.genotype): genotypes[row.group, row.genotype] for row in rows}
     folder = config.out / "pool"

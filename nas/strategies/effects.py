@@ -18,6 +18,7 @@ from nas.compare_settings import RANDOM
 from nas.evidence import genotypes_of, read_trainings
 from nas.evidence_statistics import CELLS, family_features, family_of
 from nas.linear_model import LinearModel, fit
+from nas.matched import common_seeds
 from nas.settings import SearchError
 from nas.strategies.task import Outcome, ScoringStrategy, Task
 from net.derive import check_genotype
@@ -84,8 +85,10 @@ class EffectsStrategy(ScoringStrategy):
 def trained_genotypes(task: Task, path: Path | None) -> tuple[list[tuple[str, ...]], np.ndarray]:
     """Operations of the random genotypes of a table in the order of `GenotypeSpace.edges`, and their mean scores.
 
+    A training seed shifts all scores, so only those count that all genotypes were trained with.
+
     Raises:
-        SearchError: without a table, or if it has fewer than `LEAST` random genotypes.
+        SearchError: without a table, if it has fewer than `LEAST` random genotypes, or if they share no training seed.
         ResultsError, GenotypeError, SpaceError: if the table or a genotype can't be read, or is of another space.
     """
     if path is None:
@@ -94,16 +97,18 @@ def trained_genotypes(task: Task, path: Path | None) -> tuple[list[tuple[str, ..
         raise SearchError(f"effects.trainings: {path} is no file trainings.csv. Give that of a comparison.")
     rows = [row for row in read_trainings(path.parent) if row.group == RANDOM]
     genotypes = genotypes_of(path.parent)
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[int, float]] = {}
     for row in rows:
-        found.setdefault(row.genotype, []).append(row.wfm_validation)
+        found.setdefault(row.genotype, {})[row.training_seed] = row.wfm_validation
     if len(found) < LEAST:
         raise SearchError(
             f"effects.trainings: {path} has {len(found)} random genotypes, expected {LEAST} or more. Train more."
         )
+    if not (seeds := common_seeds(found)):
+        raise SearchError(f"effects.trainings: {path}: its genotypes share no training seed. Train all with one.")
     names = []
     for name in found:
         check_genotype(genotypes[RANDOM, name], task.config.space, f"{path}: {RANDOM} {name}")
         operations = dict(operations_of(genotypes[RANDOM, name]))
         names.append(tuple(operations[edge] for edge in task.choices.edges))
-    return names, np.array([np.mean(scores) for scores in found.values()])
+    return names, np.array([np.mean([scores[seed] for seed in seeds]) for scores in found.values()])

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,8 +142,9 @@ def test_effects_learns_from_the_random_cells_of_the_evidence_alone(arguments, t
     found = load(evidence / "genotypes" / "learnt_0.json").provenance
     assert found["strategy"] == "effects" and "of 10 trained random genotypes" in found["reason"]
     assert [row.group for row in read_trainings(tmp_path / "out" / "pool")] == ["random"] * 10
-    add_trainings(evidence, [Training("learnt", "0", 0, 0, 0.01, 0, 0.9, None, None)], {
-        ("learnt", "0"): load(evidence / "genotypes" / "learnt_0.json")
+    others = [Training("learnt", "0", 0, 0, 0.01, 0, 0.9, None, None), replace(rows[0], training_seed=1)]
+    add_trainings(evidence, others, {
+        ("learnt", "0"): load(evidence / "genotypes" / "learnt_0.json"), **pool
     }, json.loads((evidence / "budget.json").read_text()))  # fmt: skip
     shutil.rmtree(tmp_path / "out")
     assert compare.main([*given, *more, *effects]) == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data.settings import AugmentConfig
-from nas.evidence import Training, write_trainings
+from nas.evidence import Training, genotypes_of, read_trainings, write_trainings
 from nas.genotype_space import GenotypeSpace, names_of
 from nas.halves import build_halves, split_halves
 from nas.settings import (
@@ -24,7 +24,7 @@ from nas.settings import (
     ShortTrainingConfig,
 )
 from nas.strategies.account import Account
-from nas.strategies.effects import EffectsStrategy
+from nas.strategies.effects import EffectsStrategy, trained_genotypes
 from nas.strategies.oneshot import OneShotStrategy
 from nas.strategies.predictor import PredictorStrategy
 from nas.strategies.proxy import SCORES, ProxyStrategy
@@ -197,6 +197,15 @@ def test_effects_needs_a_table_of_its_space(config, table, tmp_path):
     shutil.copytree(table.parent / "genotypes", tmp_path / "genotypes")
     with pytest.raises(SearchError, match=r"has 9 random genotypes, expected 10 or more"):
         EffectsStrategy(task_of(replace(config, effects=EffectsConfig(tmp_path / "trainings.csv"))))
+    rows = read_trainings(table.parent)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(table.parent / "genotypes", mixed / "genotypes")
+    write_trainings(mixed, [*rows, replace(rows[0], training_seed=1, wfm_validation=2.0)], genotypes_of(table.parent))
+    _, scores = trained_genotypes(task_of(config), mixed / "trainings.csv")
+    assert scores.tolist() == [one.wfm_validation for one in rows], "not the seed that only one was trained with"
+    write_trainings(mixed, [replace(rows[0], training_seed=1), *rows[1:]], genotypes_of(table.parent))
+    with pytest.raises(SearchError, match="its genotypes share no training seed"):
+        trained_genotypes(task_of(config), mixed / "trainings.csv")
     space = replace(SPACE, operations=[PLANTED, "test_mean"])
     with pytest.raises(UserError, match="comes from another space"):
         EffectsStrategy(task_of(replace(config, effects=EffectsConfig(table), space=space)))
