@@ -1,25 +1,22 @@
 """Strategy `effects`: the best sum of the effects that earlier trainings show; it trains nothing itself.
 
-The model is linear, as that of `predictor`, on scores of whole trainings: random genotypes of a comparison, on images
-that nothing was trained on. Its features are how often a family of operations (`family_of`) occurs in each cell, and
-the multiply-adds: counts by operation and kind of edge are five times as many, and predicted nothing from 40 trainings
-(docs/search.md). The best genotype of the whole space under a limit or target is found exactly; among equal ones, such
-as two operations of a family, the seed decides. Each search learns from four fifths of the trainings, drawn by its seed
-(the delete-d jackknife of Shao and Wu, Annals of Statistics 17, 1989), so that seeds show how far the choice depends on
-the genotypes that were trained.
+The model (`nas.strategies.family_model`) is fitted to scores of whole trainings: random genotypes of a comparison, on
+images that nothing was trained on. It is linear, so the best genotype of the whole space under a limit or target is
+found exactly; among equal ones, such as two operations of a family, the seed decides. Each search learns from four
+fifths of the trainings, drawn by its seed (the delete-d jackknife of Shao and Wu, Annals of Statistics 17, 1989), so
+that seeds show how far the choice depends on the genotypes that were trained.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nas.compare_settings import RANDOM
 from nas.evidence import genotypes_of, read_trainings
-from nas.evidence_statistics import CELLS, family_features, family_of
 from nas.linear_model import LinearModel, fit
 from nas.matched import common_seeds
 from nas.settings import SearchError
+from nas.strategies.family_model import features_of, worth
 from nas.strategies.task import Outcome, ScoringStrategy, Task
 from net.derive import check_genotype
 from net.genotype import operations_of
@@ -40,16 +37,15 @@ class EffectsStrategy(ScoringStrategy):
         self.genotypes, self.observed = trained_genotypes(task, task.config.effects.trainings)
         count = len(self.observed)
         self.drawn = np.sort(task.rng(0).permutation(count)[: round(DRAWN * count)])
-        self.families = sorted({family_of(name) for names in task.choices.names for name in names})
         task.account.trainings = len(self.drawn)
 
     def advance(self) -> dict[str, float]:
         """Chooses the genotype."""
-        model = self._model()
-        rng = self.task.rng(1)
-        worth = [{name: value + rng.normal(0, TIE) for name, value in row.items()} for row in self._worth(model)]
-        names = self.task.choices.best(worth)
-        return self.add(names, float(model.predict(self._features([names]))[0][0]), "best sum of effects")
+        model, choices, rng = self._model(), self.task.choices, self.task.rng(1)
+        names = choices.best([
+            {name: value + rng.normal(0, TIE) for name, value in row.items()} for row in worth(choices, model)
+        ])  # fmt: skip
+        return self.add(names, float(model.predict(features_of(choices, [names]))[0][0]), "best sum of effects")
 
     def outcome(self) -> Outcome:
         """What was chosen, with the worth of every candidate."""
@@ -59,27 +55,11 @@ class EffectsStrategy(ScoringStrategy):
             f"{self.task.account.trainings} of {len(self.observed)} trained random genotypes "
             f"(mean {self.observed.mean():.4f})"
         )
-        return Outcome(chosen.names, reason, self.scored, "predicted weighted F", self._worth(model))
+        return Outcome(chosen.names, reason, self.scored, "predicted weighted F", worth(self.task.choices, model))
 
     def _model(self) -> LinearModel:
-        return fit(self._features([self.genotypes[place] for place in self.drawn]), self.observed[self.drawn])
-
-    def _worth(self, model: LinearModel) -> list[dict[str, float]]:
-        """For each edge, operation -> what one more edge with it adds to the prediction, its multiply-adds included."""
-        effects, _ = model.effects()
-        worth = []
-        for edge, costs in zip(self.task.choices.edges, self.task.choices.macs, strict=True):
-            start = CELLS.index(edge.cell) * len(self.families)
-            worth.append({
-                name: float(effects[start + self.families.index(family_of(name))] + effects[-1] * cost / 1e9)
-                for name, cost in costs.items()
-            })  # fmt: skip
-        return worth
-
-    def _features(self, genotypes: Sequence[tuple[str, ...]]) -> np.ndarray:
-        choices = self.task.choices
-        cost = np.array([choices.cost_of(names) / 1e9 for names in genotypes])
-        return family_features([choices.genotype(names) for names in genotypes], cost, self.families)
+        drawn = features_of(self.task.choices, [self.genotypes[place] for place in self.drawn])
+        return fit(drawn, self.observed[self.drawn])
 
 
 def trained_genotypes(task: Task, path: Path | None) -> tuple[list[tuple[str, ...]], np.ndarray]:

@@ -1,14 +1,13 @@
 """Strategy `predictor`: a linear model of what was trained proposes what to train next.
 
-Features are the operation counts of each cell and kind of edge, and the multiply-adds (`nas.evidence_statistics`); the
-model is `nas.linear_model`. Proposals are Thompson's: each maximises one draw of the model from its posterior
-(Thompson, Biometrika 25, 1933), so that uncertain genotypes have their chance.
+The model is that of `nas.strategies.family_model`. Proposals are Thompson's: each maximises one draw of the model from
+its posterior (Thompson, Biometrika 25, 1933), so that uncertain genotypes have their chance.
 """
 
 import numpy as np
 
-from nas.evidence_statistics import count_features
 from nas.linear_model import LinearModel, fit
+from nas.strategies.family_model import features_of
 from nas.strategies.short_training import train_and_score
 from nas.strategies.task import Outcome, Scored, ScoringStrategy, Task
 
@@ -34,7 +33,7 @@ class PredictorStrategy(ScoringStrategy):
 
     def outcome(self) -> Outcome:
         """The trained genotype that the model, which smooths the noise of a training, finds best."""
-        means, _ = self._model(self.scored).predict(self._features([one.names for one in self.scored]))
+        means, _ = self._model(self.scored).predict(features_of(self.task.choices, [one.names for one in self.scored]))
         best = self.scored[int(np.argmax(means))]
         reason = f"greatest posterior mean, {means.max():.4f}, of {self.total} trained genotypes"
         return Outcome(best.names, reason, self.scored, "P1 IoU")
@@ -44,7 +43,7 @@ class PredictorStrategy(ScoringStrategy):
         if turn not in self._proposed:
             before = self.scored[: self.settings.initial + turn * self.settings.proposals]
             pool = self._pool(turn, before)
-            model, features = self._model(before), self._features(pool)
+            model, features = self._model(before), features_of(self.task.choices, pool)
             chosen: list[int] = []
             for number in range(self.settings.proposals):
                 values = model.sample(self.task.rng(2, turn, number), features)
@@ -66,10 +65,6 @@ class PredictorStrategy(ScoringStrategy):
         return fresh if len(fresh) >= self.settings.proposals else list(dict.fromkeys(pool)) * self.settings.proposals
 
     def _model(self, scored: list[Scored]) -> LinearModel:
-        return fit(self._features([one.names for one in scored]), np.array([one.score for one in scored]))
-
-    def _features(self, genotypes: list[tuple[str, ...]]) -> np.ndarray:
-        choices = self.task.choices
-        cost = np.array([choices.cost_of(names) / 1e9 for names in genotypes])
-        operations = sorted({name for names in choices.names for name in names})
-        return count_features([choices.genotype(names) for names in genotypes], cost, operations)
+        return fit(
+            features_of(self.task.choices, [one.names for one in scored]), np.array([one.score for one in scored])
+        )
