@@ -133,7 +133,7 @@ def test_arrays_that_lie_are_one_line(tmp_path, content):
     begin = time.monotonic()
     with pytest.raises(MapError) as told:
         read_map(path)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 30, "seconds; what it claims to be would take hours"
     assert str(path) in str(told.value) and len(str(told.value).replace(str(path), "")) < LONGEST
 
 

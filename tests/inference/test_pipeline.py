@@ -84,16 +84,25 @@ def test_a_network_that_loses_a_result_is_a_fault():
 
 
 def test_the_stages_overlap():
-    """One after the other, the three stages would take three times as long as the network alone."""
-    nap, count = 0.01, 24
-    stages = Stages(
-        lambda item: time.sleep(nap),
-        lambda group: [time.sleep(nap) for _ in group],
-        lambda *_: time.sleep(nap),
-    )
-    begin = time.perf_counter()
-    run(range(count), stages, 4)
-    assert time.perf_counter() - begin < 2 * nap * count
+    """The first item is written while the network has the next batch and a later item is read, or all would wait."""
+    reading, computing = threading.Event(), threading.Event()
+
+    def read(item: int) -> int:
+        if item == 8:
+            reading.set()
+        return item
+
+    def network(group: Sequence[int]) -> Sequence[int]:
+        if group[0] == 4:
+            computing.set()
+            assert reading.wait(60), "nothing is read while the network works"
+        return group
+
+    def write(item: int, *_: int) -> None:
+        if item == 0:
+            assert computing.wait(60), "the network waits for the writer"
+
+    assert run(range(24), Stages(read, network, write), 4) == []
 
 
 def test_results_are_handed_over_in_order_whichever_stream_ends_first():
@@ -173,7 +182,10 @@ def test_in_background_keeps_order_and_runs_ahead():
 
     items = in_background(source(), 4)
     assert next(items) == 0
-    time.sleep(0.05)
+    end = time.monotonic() + 60
+    while len(taken) < 5 and time.monotonic() < end:
+        time.sleep(0.001)
+    time.sleep(0.02)
     assert len(taken) == 5  # the first, and four ahead
     assert list(items) == list(range(1, 20))
 

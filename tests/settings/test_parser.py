@@ -205,7 +205,7 @@ def test_broken_files_are_one_line(capsys, tmp_path, content, told):
     path = yaml_file(tmp_path, content)
     begin = time.perf_counter()
     assert told in refused(capsys, "--config", str(path))
-    assert time.perf_counter() - begin < 2
+    assert time.perf_counter() - begin < 30, "seconds; what it claims to be would take hours"
 
 
 def test_a_subcommand_has_settings_of_its_own(capsys):
