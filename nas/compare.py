@@ -255,13 +255,13 @@ def search_run(comparison: Comparison, variant: str, seed: int) -> Run:
         words += ["--oneshot.also", json.dumps([str(path) for path in pool])]
         settings = parse(SearchConfig, "", words)
     if settings.strategy == "effects":  # learns from the pool
-        words += ["--effects.trainings", str(pool_table(comparison))]
+        words += ["--effects.trainings", str(pool_table(comparison, settings.effects.groups))]
         settings = parse(SearchConfig, "", words)
     return Run(f"{variant}_{seed}", "search.py", tuple(words), settings_content(settings))
 
 
-def pool_table(comparison: Comparison) -> Path:
-    """A copy of the evidence that holds the random genotypes alone, with the comparison's first training seed.
+def pool_table(comparison: Comparison, groups: Sequence[str]) -> Path:
+    """A copy of the evidence that holds these groups alone, with the comparison's first training seed.
 
     Other rows would change what the search depends on, and it would be done again.
 
@@ -272,10 +272,10 @@ def pool_table(comparison: Comparison) -> Path:
     if config.evidence is None:
         raise SearchError("evidence: strategy effects learns from the trainings there. Give --evidence DIR.")
     seed = config.train_seeds[0]
-    rows = [row for row in read_trainings(config.evidence) if (row.group, row.training_seed) == (RANDOM, seed)]
+    rows = [row for row in read_trainings(config.evidence) if row.group in groups and row.training_seed == seed]
     genotypes = genotypes_of(config.evidence)
     own = {(row.group, row.genotype): genotypes[row.group, row.genotype] for row in rows}
-    folder = config.out / "pool"
+    folder = config.out / "pool" / "_".join(groups)
     write_trainings(folder, rows, own)
     return folder / "trainings.csv"
 

@@ -226,10 +226,12 @@ class EffectsConfig:
 
     Attributes:
         trainings: trainings.csv of a comparison; the genotypes lie in `genotypes` beside it. `search.py compare` gives
-            its own random genotypes.
+            its own.
+        groups: of the trainings to learn from. With a group that a search found, it is a further round of that search.
     """
 
     trainings: Path | None = None
+    groups: list[str] = field(default_factory=lambda: ["random"])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ from utils.files import replace_text
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_EFFECT = frozenset({"out", "data.workers", "data.cache", "save_every", "save_minutes", "log_every"})
 """Settings that do not change what a run computes."""
-LATER = {"distillation.maps": None, "distillation.weight": None, "effects.trainings": None, "network.context": "none"}
+LATER = {
+    "distillation.maps": None, "distillation.weight": None, "effects.groups": ["random"], "effects.trainings": None,
+    "network.context": "none",
+}  # fmt: skip
 """Settings that earlier versions did not have, with the value that means what they computed. At that value the key of a
 run stays as it was."""
 FILES = frozenset({"encoder_weights"})

@@ -1,28 +1,26 @@
 """Strategy `effects`: the best sum of the effects that earlier trainings show; it trains nothing itself.
 
 The model (`nas.strategies.family_model`) is fitted to scores of whole trainings: random genotypes of a comparison, on
-images that nothing was trained on. It is linear, so the best genotype of the whole space under a limit or target is
-found exactly; among equal ones, such as two operations of a family, the seed decides. Each search learns from four
-fifths of the trainings, drawn by its seed (the delete-d jackknife of Shao and Wu, Annals of Statistics 17, 1989), so
-that seeds show how far the choice depends on the genotypes that were trained.
+images that nothing was trained on. A second round may learn from what the first found as well. The model is linear, so
+the best genotype of the whole space under a limit or target is found exactly; among equal ones, such as two operations
+of a family, the seed decides. Each search learns from four fifths of the trainings, drawn by its seed (the delete-d
+jackknife of Shao and Wu, Annals of Statistics 17, 1989), so that seeds show how far the choice depends on the genotypes
+that were trained.
 """
-
-from pathlib import Path
 
 import numpy as np
 
-from nas.compare_settings import RANDOM
 from nas.evidence import genotypes_of, read_trainings
 from nas.linear_model import LinearModel, fit
 from nas.matched import common_seeds
-from nas.settings import SearchError
+from nas.settings import EffectsConfig, SearchError
 from nas.strategies.family_model import features_of, worth
 from nas.strategies.task import Outcome, ScoringStrategy, Task
 from net.derive import check_genotype
 from net.genotype import operations_of
 
 LEAST = 10
-"""Random genotypes that a table must hold."""
+"""Genotypes that a table must hold."""
 DRAWN = 0.8
 """Share of the trainings that a search learns from."""
 TIE = 1e-7
@@ -30,11 +28,11 @@ TIE = 1e-7
 
 
 class EffectsStrategy(ScoringStrategy):
-    """Fits the model to trainings of random genotypes, and takes the genotype with the greatest prediction."""
+    """Fits the model to trainings, and takes the genotype with the greatest prediction."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, 1)
-        self.genotypes, self.observed = trained_genotypes(task, task.config.effects.trainings)
+        self.genotypes, self.observed = trained_genotypes(task, task.config.effects)
         count = len(self.observed)
         self.drawn = np.sort(task.rng(0).permutation(count)[: round(DRAWN * count)])
         task.account.trainings = len(self.drawn)
@@ -52,7 +50,7 @@ class EffectsStrategy(ScoringStrategy):
         model, (chosen,) = self._model(), self.scored
         reason = (
             f"predicted weighted F {chosen.score:.4f}, the greatest of the space, from "
-            f"{self.task.account.trainings} of {len(self.observed)} trained random genotypes "
+            f"{self.task.account.trainings} of {len(self.observed)} trained genotypes "
             f"(mean {self.observed.mean():.4f})"
         )
         return Outcome(chosen.names, reason, self.scored, "predicted weighted F", worth(self.task.choices, model))
@@ -62,33 +60,39 @@ class EffectsStrategy(ScoringStrategy):
         return fit(drawn, self.observed[self.drawn])
 
 
-def trained_genotypes(task: Task, path: Path | None) -> tuple[list[tuple[str, ...]], np.ndarray]:
-    """Operations of the random genotypes of a table in the order of `GenotypeSpace.edges`, and their mean scores.
+def trained_genotypes(task: Task, settings: EffectsConfig) -> tuple[list[tuple[str, ...]], np.ndarray]:
+    """Operations of the genotypes of a table in the order of `GenotypeSpace.edges`, and their mean scores.
 
     A training seed shifts all scores, so only those count that all genotypes were trained with.
 
     Raises:
-        SearchError: without a table, if it has fewer than `LEAST` random genotypes, or if they share no training seed.
+        SearchError: without a table, if it has fewer than `LEAST` genotypes of the groups, or if they share no training
+            seed.
         ResultsError, GenotypeError, SpaceError: if the table or a genotype can't be read, or is of another space.
     """
+    path = settings.trainings
     if path is None:
         raise SearchError("effects.trainings: strategy effects needs the trainings.csv of a comparison. Give one.")
     if path.name != "trainings.csv" or not path.is_file():
         raise SearchError(f"effects.trainings: {path} is no file trainings.csv. Give that of a comparison.")
-    rows = [row for row in read_trainings(path.parent) if row.group == RANDOM]
     genotypes = genotypes_of(path.parent)
     found: dict[str, dict[int, float]] = {}
-    for row in rows:
-        found.setdefault(row.genotype, {})[row.training_seed] = row.wfm_validation
+    names: dict[str, tuple[str, ...]] = {}
+    for row in read_trainings(path.parent):
+        if row.group not in settings.groups:
+            continue
+        label = f"{row.group} {row.genotype}"
+        found.setdefault(label, {})[row.training_seed] = row.wfm_validation
+        if label not in names:
+            genotype = genotypes[row.group, row.genotype]
+            check_genotype(genotype, task.config.space, f"{path}: {label}")
+            operations = dict(operations_of(genotype))
+            names[label] = tuple(operations[edge] for edge in task.choices.edges)
     if len(found) < LEAST:
         raise SearchError(
-            f"effects.trainings: {path} has {len(found)} random genotypes, expected {LEAST} or more. Train more."
+            f"effects.trainings: {path} has {len(found)} {' and '.join(settings.groups)} genotypes, expected {LEAST} "
+            f"or more. Train more."
         )
     if not (seeds := common_seeds(found)):
         raise SearchError(f"effects.trainings: {path}: its genotypes share no training seed. Train all with one.")
-    names = []
-    for name in found:
-        check_genotype(genotypes[RANDOM, name], task.config.space, f"{path}: {RANDOM} {name}")
-        operations = dict(operations_of(genotypes[RANDOM, name]))
-        names.append(tuple(operations[edge] for edge in task.choices.edges))
-    return names, np.array([np.mean([scores[seed] for seed in seeds]) for scores in found.values()])
+    return list(names.values()), np.array([np.mean([scores[seed] for seed in seeds]) for scores in found.values()])

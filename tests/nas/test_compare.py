@@ -140,8 +140,8 @@ def test_effects_learns_from_the_random_cells_of_the_evidence_alone(arguments, t
     effects = ["--variants", '{"learnt": "--strategy effects --space.partial 1"}']
     assert compare.main([*given, *more, *effects]) == 0
     found = load(evidence / "genotypes" / "learnt_0.json").provenance
-    assert found["strategy"] == "effects" and "of 10 trained random genotypes" in found["reason"]
-    assert [row.group for row in read_trainings(tmp_path / "out" / "pool")] == ["random"] * 10
+    assert found["strategy"] == "effects" and "of 10 trained genotypes" in found["reason"]
+    assert [row.group for row in read_trainings(tmp_path / "out" / "pool" / "random")] == ["random"] * 10
     others = [Training("learnt", "0", 0, 0, 0.01, 0, 0.9, None, None), replace(rows[0], training_seed=1)]
     add_trainings(evidence, others, {
         ("learnt", "0"): load(evidence / "genotypes" / "learnt_0.json"), **pool

@@ -175,7 +175,7 @@ def test_effects_finds_the_planted_operation(config, table):
     assert planted(outcome.names) >= 28 and deciding(outcome.names) == 4, "of 31, and a third by chance"
     assert outcome.scored[0].score == pytest.approx(0.831, abs=0.004)
     assert task.account.trainings == 48 and len(outcome.worth) == 31, "four fifths of 60"
-    assert "of 60 trained random genotypes" in outcome.reason
+    assert "of 60 trained genotypes" in outcome.reason
     other = finished(EffectsStrategy(task_of(replace(config, effects=EffectsConfig(table), seed=1))))
     assert other.scored[0].score != outcome.scored[0].score, "another seed draws other trainings"
     half = GenotypeSpace(SPACE, 64, SearchCostConfig()).cost_of([PLANTED] * 31) / 2
@@ -201,11 +201,17 @@ def test_effects_needs_a_table_of_its_space(config, table, tmp_path):
     mixed = tmp_path / "mixed"
     shutil.copytree(table.parent / "genotypes", mixed / "genotypes")
     write_trainings(mixed, [*rows, replace(rows[0], training_seed=1, wfm_validation=2.0)], genotypes_of(table.parent))
-    _, scores = trained_genotypes(task_of(config), mixed / "trainings.csv")
+    _, scores = trained_genotypes(task_of(config), EffectsConfig(mixed / "trainings.csv"))
     assert scores.tolist() == [one.wfm_validation for one in rows], "not the seed that only one was trained with"
+    found = replace(rows[0], group="found", wfm_validation=0.9)
+    names = {**genotypes_of(table.parent), ("found", found.genotype): genotypes_of(table.parent)["random", "0"]}
+    write_trainings(mixed, [*rows, found], names)
+    further = EffectsConfig(mixed / "trainings.csv", ["random", "found"])
+    chosen, scores = trained_genotypes(task_of(config), further)
+    assert len(chosen) == 61 and chosen[-1] == chosen[0] and scores[-1] == 0.9, "a second round learns from the first"
     write_trainings(mixed, [replace(rows[0], training_seed=1), *rows[1:]], genotypes_of(table.parent))
     with pytest.raises(SearchError, match="its genotypes share no training seed"):
-        trained_genotypes(task_of(config), mixed / "trainings.csv")
+        trained_genotypes(task_of(config), EffectsConfig(mixed / "trainings.csv"))
     space = replace(SPACE, operations=[PLANTED, "test_mean"])
     with pytest.raises(UserError, match="comes from another space"):
         EffectsStrategy(task_of(replace(config, effects=EffectsConfig(table), space=space)))
