@@ -129,10 +129,10 @@ def groups_table(rows: Sequence[Training]) -> str:
     for group in _groups(rows):
         mine = [row for row in rows if row.group == group]
         seeds = common_seeds(*(_scores(part, "wfm_validation") for part in (mine, pool)))
-        size = [f"{np.mean([row.gmac for row in mine]):.3f}", f"{np.mean([row.dilated for row in mine]):.1f}"]
+        each = {row.genotype: row for row in mine}.values()  # a genotype counts once, however often it was trained
+        size = [f"{np.mean([row.gmac for row in each]):.3f}", f"{np.mean([row.dilated for row in each]):.1f}"]
         cells = [_versus_pool(mine, pool, column, seeds) for column in COLUMNS]
-        count = len({row.genotype for row in mine})
-        lines.append([group, str(count), " ".join(map(str, seeds)) or "none in common", *size, *cells])
+        lines.append([group, str(len(each)), " ".join(map(str, seeds)) or "none in common", *size, *cells])
     if not lines:
         return "No trainings yet."
     whole = common_seeds(_scores(pool, "wfm_validation"))

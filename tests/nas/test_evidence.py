@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
-from nas.evidence_report import half_table, put, repeat_table, write_report
+from nas.evidence_report import groups_table, half_table, put, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
 from net.settings import SpaceConfig
@@ -121,6 +121,14 @@ def test_cells_of_half_the_cost_are_compared_within_a_seed():
     assert [line.split(" | ")[1] for line in lines] == ["0 1", "0", "0 1"]
     assert lines[0].split(" | ")[3] == "0.8250" and lines[1].split(" | ")[3] == "0.8100 (-0.0100)"
     assert lines[2].split(" | ")[3] == "0.8400 (+0.0150)"
+
+
+def test_a_genotype_counts_once_in_the_size_of_its_group():
+    rows = [row("random", str(number), 0, gmac=0.5 + number / 10) for number in range(4)]
+    again = [row("random", "3", seed, gmac=0.8) for seed in (1, 2)]
+    for listed in (rows, rows + again):
+        (line,) = groups_table(listed).splitlines()[2:3]
+        assert [cell.strip() for cell in line.split("|")[1:6]] == ["random", "4", "0", "0.650", "4.0"]
 
 
 def test_an_empty_evidence_says_so(tmp_path):
