@@ -150,7 +150,10 @@ def test_a_shard_that_cannot_be_written_is_no_output_and_does_not_stop_the_other
     )
     assert [task.name for task in written.done] == ["s-1"] and written.images == 3
     assert [path.name for path in (tmp_path / "out/maps").iterdir()] == ["s-1.tar"]
-    assert calls == [f"deep/{number:04d}" for number in (0, 1, 2, 7, 8, 9)]  # nothing goes into an abandoned shard
+    # Nothing goes into an abandoned shard. Two shards are written at a time; each keeps its order.
+    numbers = [int(key.removeprefix("deep/")) for key in calls]
+    assert [number for number in numbers if number < 7] == [0, 1, 2]
+    assert [number for number in numbers if number >= 7] == [7, 8, 9]
 
 
 def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path, names):

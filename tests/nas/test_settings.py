@@ -1,5 +1,6 @@
 """The shipped settings are read as they are meant, and the halves have nothing in common."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -119,8 +120,11 @@ def test_the_evidence_is_a_pool_of_forty_and_five_searches_of_each_strategy(root
     config = parse(CompareConfig, "", ["--config", str(root / "configs" / "search_evidence.yaml")])
     assert len(config.random_seeds) == 40 and config.held_out == 1000 and len(config.search_seeds) == 5
     searches = {}
+    others = {"effects_half": (0, 1.73e8), "effects_again": (5.19e8, 0)}
     for name, words in config.variants.items():
-        searches[name] = parse(SearchConfig, "", ["--config", str(root / config.search), *words.split()])
+        searches[name] = parse(SearchConfig, "", ["--config", str(root / config.search), *shlex.split(words)])
         cost = searches[name].cost
-        assert (cost.target, cost.limit) == ((0, 1.73e8) if name == "effects_half" else (config.target, 0))
+        assert (cost.target, cost.limit) == others.get(name, (config.target, 0))
+    again = searches["effects_again"]
+    assert set(again.effects.groups) == {"random", "effects"} and again.cost.target * 1.02 < config.target
     assert {search.strategy for search in searches.values()} == set(get_args(StrategyName))
