@@ -122,7 +122,7 @@ def state_of(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:
 
 def groups_table(rows: Sequence[Training]) -> str:
     """Each group against the pool of random genotypes at equal multiply-adds, on each dataset."""
-    heads = ["cells", "genotypes", "seeds", "GMAC", "dilated"]
+    heads = ["cells", "genotypes", "seeds", "GMAC", "dilated", "random cells above"]
     heads += [f"{name} weighted F less the pool's [95 %], p" for name in COLUMNS.values()]
     pool = [row for row in rows if row.group == RANDOM]
     lines = []
@@ -132,7 +132,8 @@ def groups_table(rows: Sequence[Training]) -> str:
         each = {row.genotype: row for row in mine}.values()  # a genotype counts once, however often it was trained
         size = [f"{np.mean([row.gmac for row in each]):.3f}", f"{np.mean([row.dilated for row in each]):.1f}"]
         cells = [_versus_pool(mine, pool, column, seeds) for column in COLUMNS]
-        lines.append([group, str(len(each)), " ".join(map(str, seeds)) or "none in common", *size, *cells])
+        above = _random_above(mine, pool, seeds)
+        lines.append([group, str(len(each)), " ".join(map(str, seeds)) or "none in common", *size, above, *cells])
     if not lines:
         return "No trainings yet."
     whole = common_seeds(_scores(pool, "wfm_validation"))
@@ -142,6 +143,17 @@ def groups_table(rows: Sequence[Training]) -> str:
         best = best_of([value for _, value in means], 8)
         note = f"\n\nExpected best of 8 random genotypes by held-out weighted F: {best:.4f}."
     return markdown(Table(heads, lines)) + note
+
+
+def _random_above(mine: Sequence[Training], pool: Sequence[Training], seeds: Sequence[int]) -> str:
+    """How many random genotypes have a greater held-out score than the group has on average."""
+    own, others = (
+        [value for _, value in _means([row for row in part if row.training_seed in seeds], "wfm_validation")]
+        for part in (mine, pool)
+    )
+    if not own or mine[0].group == RANDOM:
+        return ""
+    return f"{sum(value > np.mean(own) for value in others)} of {len(others)}"
 
 
 def _versus_pool(mine: Sequence[Training], pool: Sequence[Training], column: str, seeds: Sequence[int]) -> str:
@@ -187,31 +199,24 @@ def repeat_table(rows: Sequence[Training]) -> str:
 
 
 def half_table(rows: Sequence[Training]) -> str:
-    """Cells at half of the decoder's multiply-adds beside the published ones, over the training seeds of both."""
-    published = [row for row in rows if (row.group, row.genotype) == (PUBLISHED, "resnet50")]
-    cells: dict[str, list[Training]] = {"published resnet50": published}
-    for row in rows:
-        if row.group == HALF:
-            cells.setdefault(f"{HALF} {row.genotype}", []).append(row)
-    if not published or len(cells) == 1:
+    """Trainings of cells at half of the decoder's multiply-adds, beside the published ones with the same seed."""
+    published = {row.training_seed: row for row in rows if (row.group, row.genotype) == (PUBLISHED, "resnet50")}
+    halves = sorted((row for row in rows if row.group == HALF), key=lambda row: (row.genotype, row.training_seed))
+    if not published or not halves:
         return "None has been trained yet."
-    theirs = {row.training_seed: row for row in published}
     lines = []
-    for name, mine in cells.items():
-        pairs = [(row, theirs[row.training_seed]) for row in mine if row.training_seed in theirs]
-        scores = [_beside(pairs, column, mine is not published) for column in COLUMNS]
-        lines.append([name, " ".join(str(row.training_seed) for row, _ in pairs), f"{mine[0].gmac:.3f}", *scores])
-    return markdown(Table(["cells", "seeds", "GMAC", *(f"{name} weighted F" for name in COLUMNS.values())], lines))
+    for row in [*published.values(), *halves]:
+        cells = [_beside(row, published.get(row.training_seed), column) for column in COLUMNS]
+        lines.append([f"{row.group} {row.genotype}", str(row.training_seed), f"{row.gmac:.3f}", *cells])
+    return markdown(Table(["cells", "seed", "GMAC", *(f"{name} weighted F" for name in COLUMNS.values())], lines))
 
 
-def _beside(pairs: Sequence[tuple[Training, Training]], column: str, difference: bool) -> str:
-    """Mean score of the first of each pair, and how much it exceeds that of the second."""
-    known = [(getattr(one, column), getattr(other, column)) for one, other in pairs]
-    known = [(one, other) for one, other in known if one is not None and other is not None]
-    if not known:
+def _beside(row: Training, other: Training | None, column: str) -> str:
+    """A score, and how much it exceeds that of another training where there is one."""
+    own, theirs = getattr(row, column), getattr(other, column, None)
+    if own is None:
         return "not scored"
-    own, other = np.mean(known, 0)
-    return f"{own:.4f} ({own - other:+.4f})" if difference else f"{own:.4f}"
+    return f"{own:.4f}" if theirs is None or other is row else f"{own:.4f} ({own - theirs:+.4f})"
 
 
 def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:

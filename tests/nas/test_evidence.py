@@ -116,11 +116,20 @@ def test_a_second_training_of_the_pool_is_compared_with_the_first():
 def test_cells_of_half_the_cost_are_compared_within_a_seed():
     rows = [row("published", "resnet50", seed, 0.82 + seed / 100) for seed in (0, 1)]
     assert half_table(rows) == "None has been trained yet."
-    rows += [row("effects_half", "3", 0, 0.81), row("effects_half", "4", 0, 0.83), row("effects_half", "4", 1, 0.85)]
-    lines = half_table(rows).splitlines()[2:]
-    assert [line.split(" | ")[1] for line in lines] == ["0 1", "0", "0 1"]
-    assert lines[0].split(" | ")[3] == "0.8250" and lines[1].split(" | ")[3] == "0.8100 (-0.0100)"
-    assert lines[2].split(" | ")[3] == "0.8400 (+0.0150)"
+    rows += [row("effects_half", "4", 1, 0.85), row("effects_half", "4", 0, 0.83), row("effects_half", "3", 2, 0.81)]
+    cells = [[cell.strip() for cell in line.split("|")[1:5]] for line in half_table(rows).splitlines()[2:]]
+    assert [(cell[0], cell[1], cell[3]) for cell in cells] == [
+        ("published resnet50", "0", "0.8200"), ("published resnet50", "1", "0.8300"),
+        ("effects_half 3", "2", "0.8100"), ("effects_half 4", "0", "0.8300 (+0.0100)"),
+        ("effects_half 4", "1", "0.8500 (+0.0200)"),
+    ]  # fmt: skip
+
+
+def test_random_cells_above_the_mean_of_a_group_are_counted():
+    rows = [row("random", str(number), 0, 0.80 + number / 100) for number in range(5)]
+    rows += [row("found", "0", 0, 0.82), row("found", "1", 0, 0.83)]
+    lines = [[cell.strip() for cell in line.split("|")] for line in groups_table(rows).splitlines()[2:4]]
+    assert [(line[1], line[6]) for line in lines] == [("random", ""), ("found", "2 of 5")]
 
 
 def test_a_genotype_counts_once_in_the_size_of_its_group():
