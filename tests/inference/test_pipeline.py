@@ -190,7 +190,7 @@ def test_in_background_keeps_order_and_runs_ahead():
     assert list(items) == list(range(1, 20))
 
 
-def test_in_background_ends_early_and_passes_faults_on():
+def test_in_background_passes_faults_on():
     def source():
         yield 1
         raise UserError("broken")
@@ -199,7 +199,18 @@ def test_in_background_ends_early_and_passes_faults_on():
     assert next(items) == 1
     with pytest.raises(UserError, match="broken"):
         next(items)
-    early = in_background(iter(range(10**9)), 2)
+
+
+def test_in_background_closed_early_leaves_no_thread():
+    readers = set()
+
+    def source():
+        for i in range(10**9):
+            readers.add(threading.current_thread())
+            yield i
+
+    early = in_background(source(), 2)
     assert next(early) == 0
     early.close()
-    assert threading.active_count() < 50
+    assert len(readers) == 1
+    assert not any(thread.is_alive() for thread in readers)
