@@ -41,6 +41,7 @@ from nas.evidence import (
 )
 from nas.evidence_report import write_report
 from nas.genotype_space import GenotypeSpace, dilated, without_dilation
+from nas.mixtures import final_mixture, vote
 from nas.results import Result, read_results, size_of, write_results
 from nas.scoring import score_weights
 from nas.settings import SearchConfig, SearchCostConfig, SearchError
@@ -51,7 +52,6 @@ from settings.parser import parse
 from settings.plugins import run_files
 from training.run_group import Run, RunGroup, file_content, settings_content, training_run
 from training.settings import TrainConfig
-from utils.checkpoint import load_checkpoint
 from utils.errors import say
 from utils.files import replace_text
 
@@ -234,7 +234,8 @@ def searched_candidates(comparison: Comparison) -> list[Candidate]:
                 path = folder / "scores.json"  # of a strategy with scores; the supernet's score of the pool, if any
                 scores = json.loads(path.read_text("utf-8"))["also"] if path.is_file() else {}
                 pool = {Path(name).stem: value for name, value in scores.items()}
-                add_search(evidence, FinishedSearch(*one, runs[one].key), found[-1].genotype, pool)
+                done = FinishedSearch(*one, runs[one].key)
+                add_search(evidence, done, found[-1].genotype, pool, final_mixture(folder))
     for variant in config.consensus:
         genotype = vote([folders[variant, seed] for seed in config.search_seeds], comparison.space)
         found.append(_keep(comparison, f"{variant}-consensus", "0", genotype))
@@ -278,15 +279,6 @@ def pool_table(comparison: Comparison, groups: Sequence[str]) -> Path:
     folder = config.out / "pool" / "_".join(groups)
     write_trainings(folder, rows, own)
     return folder / "trainings.csv"
-
-
-def vote(searches: Sequence[Path], space: SpaceConfig) -> Genotype:
-    """The genotype of the mean weights that finished searches of one space ended with."""
-    tables = []
-    for folder in searches:
-        epoch = load(folder / "genotype.json").provenance["epoch"]  # not the last where a collapse ended the search
-        tables.append(load_checkpoint(folder / "last.pt")["history"][epoch - 1]["probabilities"])
-    return strongest(torch.tensor(tables).mean(0), space, {"mean of": [folder.name for folder in searches]})
 
 
 def _keep(

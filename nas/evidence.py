@@ -4,6 +4,7 @@
     searches.csv    group, search_seed, key: searches that are done; key is that of their Run
     genotypes/      <group>_<genotype>.json for each genotype of both tables
     supernet.csv    group, search_seed, genotype, score: of the pool's genotypes by a supernet of `oneshot`
+    mixtures/       <group>_<search seed>.csv: weights that a search by `darts` ended with, a line an edge
     budget.json     what all rows have in common
 
 Rows are replaced, never mixed: a table that was made with another budget is refused.
@@ -16,6 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from nas.genotype_space import dilated
 from nas.results import Result, ResultsError, refuse_other_budget
@@ -138,6 +143,28 @@ def genotype_file(folder: Path, group: str, name: str) -> Path:
     return folder / "genotypes" / f"{group}_{name}.json"
 
 
+def mixture_file(folder: Path, group: str, search_seed: int) -> Path:
+    """Where the evidence keeps the weights that a search by `darts` ended with."""
+    return folder / "mixtures" / f"{group}_{search_seed}.csv"
+
+
+def read_mixtures(folder: Path, group: str) -> dict[int, NDArray[np.float64]]:
+    """Search seed -> weights that a search of the group ended with, (31, operations); nothing if there are none.
+
+    Raises:
+        ResultsError: naming the file that can't be read.
+    """
+    found = {}
+    for search in read_searches(folder):
+        path = mixture_file(folder, group, search.search_seed)
+        if search.group == group and path.is_file():
+            try:
+                found[search.search_seed] = np.loadtxt(path, delimiter=",", ndmin=2)
+            except ValueError as error:
+                raise ResultsError(f"{path}: {error}. Restore it from version control.") from None
+    return found
+
+
 def check_budget(folder: Path, budget: Mapping[str, Any]) -> None:
     """Refuses to add rows of another budget to a table.
 
@@ -177,7 +204,13 @@ def write_trainings(folder: Path, rows: Iterable[Training], genotypes: Mapping[t
     _write(folder / "trainings.csv", Training, rows)
 
 
-def add_search(folder: Path, search: FinishedSearch, genotype: Genotype, scores: Mapping[str, float]) -> None:
+def add_search(
+    folder: Path,
+    search: FinishedSearch,
+    genotype: Genotype,
+    scores: Mapping[str, float],
+    mixture: Tensor | None = None,
+) -> None:
     """Keeps a finished search: its row of searches.csv, its genotype, and what its supernet says of the pool.
 
     Args:
@@ -185,11 +218,15 @@ def add_search(folder: Path, search: FinishedSearch, genotype: Genotype, scores:
         search: replaces the row of the same group and seed.
         genotype: what it found.
         scores: genotype of the pool -> score; empty for a search without a supernet.
+        mixture: (31, operations), the weights that the genotype was derived from; None for a search without them.
     """
     replace_text(genotype_file(folder, search.group, str(search.search_seed)), genotype.to_json())
     rows = [SupernetScore(search.group, search.search_seed, name, value) for name, value in scores.items()]
     if rows:
         add_supernet(folder, rows)
+    if mixture is not None:
+        lines = (",".join(f"{weight:.5f}" for weight in edge) + "\n" for edge in mixture.tolist())
+        replace_text(mixture_file(folder, search.group, search.search_seed), "".join(lines))
     merged = {(row.group, row.search_seed): row for row in [*read_searches(folder), search]}
     _write(folder / "searches.csv", FinishedSearch, merged.values())
 

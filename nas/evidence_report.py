@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
 from nas.compare_settings import HOMOGENEOUS, PUBLISHED, RANDOM, UNDILATED
+from nas.darts_tables import remedies_table, seeds_table
 from nas.evidence import COLUMNS, SupernetScore, Training, genotypes_of, read_supernet, read_trainings
 from nas.evidence_statistics import (
     CELLS,
@@ -68,6 +69,7 @@ def write_report(
         "state": state_of(rows, scores), "groups": groups_table(rows), "half": half_table(rows),
         "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
         "smaller": smaller_table(smaller), "transfer": transfer_table(rows, read_trainings(transfer)),
+        "remedies": remedies_table(rows), "seeds": seeds_table(evidence),
     }  # fmt: skip
     text = page.read_text("utf-8")
     for name, table in tables.items():

@@ -5,13 +5,14 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from data.synthetic import write_scenes
 from nas import compare
 from nas.compare_settings import CompareConfig
-from nas.evidence import Training, add_trainings, genotypes_of, read_trainings
+from nas.evidence import Training, add_trainings, genotypes_of, read_mixtures, read_trainings
 from nas.genotype_space import dilated, names_of, without_dilation
 from nas.results import Result, write_results
 from nas.settings import SearchConfig
@@ -216,6 +217,9 @@ def test_searches_vote_and_run_side_by_side(arguments, forked_runs):
     ]
     means = torch.tensor([row[-1]["probabilities"] for row in rows]).mean(0)[:, 1:].max(1).values  # but for `none`
     assert voted.provenance["weights"] == pytest.approx(means.tolist(), abs=1e-4)
+    kept = read_mixtures(out.parent / "evidence", "searched")
+    for seed, history in enumerate(rows):
+        assert kept[seed] == pytest.approx(np.array(history[-1]["probabilities"]), abs=1e-5)
 
 
 def test_a_genotype_from_another_space_is_refused(arguments):

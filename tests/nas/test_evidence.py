@@ -70,7 +70,7 @@ def test_a_broken_table_names_its_line(evidence):
 
 PAGE = "# Page\n" + "".join(
     f"<!-- table {name} -->\nold\n<!-- end -->\n"
-    for name in ("state", "groups", "repeat", "half", "ranks", "effects", "transfer", "smaller")
+    for name in ("state", "groups", "repeat", "half", "ranks", "effects", "transfer", "smaller", "remedies", "seeds")
 )
 
 
