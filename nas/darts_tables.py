@@ -52,14 +52,15 @@ def remedies_table(rows: Sequence[Training]) -> str:
     return markdown(Table(heads, lines))
 
 
-def _by_search_seed(rows: Sequence[Training], group: str) -> dict[int | None, Training]:
-    return {row.search_seed: row for row in rows if row.group == group and row.training_seed == 0}
+def _by_search_seed(rows: Sequence[Training], group: str) -> dict[int, Training]:
+    mine = [row for row in rows if row.group == group and row.training_seed == 0]
+    return {row.search_seed: row for row in mine if row.search_seed is not None}
 
 
 def _difference(
-    base: Mapping[int | None, Training],
-    others: Mapping[int | None, Training],
-    seeds: Sequence[int | None],
+    base: Mapping[int, Training],
+    others: Mapping[int, Training],
+    seeds: Sequence[int],
     read: Callable[[Training], float | None],
 ) -> str:
     """Mean over the search seeds of what the other cells have more, with Student's interval."""
