@@ -44,7 +44,7 @@ EVIDENCE = ROOT / "benchmarks" / "search_evidence"
 TRANSFER = ROOT / "benchmarks" / "search_transfer"
 COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
 UNSEARCHED = (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)
-HALF = "effects_half"
+HALVES = ("effects_half", "effects_half_again")
 LEAST = 30
 """Genotypes that a rank correlation needs before the page shows it as a finding."""
 
@@ -203,7 +203,7 @@ def repeat_table(rows: Sequence[Training]) -> str:
 def half_table(rows: Sequence[Training]) -> str:
     """Trainings of cells at half of the decoder's multiply-adds, beside the published ones with the same seed."""
     published = {row.training_seed: row for row in rows if (row.group, row.genotype) == (PUBLISHED, "resnet50")}
-    halves = sorted((row for row in rows if row.group == HALF), key=lambda row: (row.genotype, row.training_seed))
+    halves = sorted((row for row in rows if row.group in HALVES), key=lambda row: (row.group, row.genotype, row.training_seed))
     if not published or not halves:
         return "None has been trained yet."
     lines = []
