@@ -6,6 +6,7 @@ replaced.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from nas.evidence_statistics import (
     effect_at_equal_cost,
     family_features,
     family_of,
+    kendall,
     noise_at_equal_cost,
     rank_correlation,
     repeatability,
@@ -203,7 +205,9 @@ def repeat_table(rows: Sequence[Training]) -> str:
 def half_table(rows: Sequence[Training]) -> str:
     """Trainings of cells at half of the decoder's multiply-adds, beside the published ones with the same seed."""
     published = {row.training_seed: row for row in rows if (row.group, row.genotype) == (PUBLISHED, "resnet50")}
-    halves = sorted((row for row in rows if row.group in HALVES), key=lambda row: (row.group, row.genotype, row.training_seed))
+    halves = sorted(
+        (row for row in rows if row.group in HALVES), key=lambda row: (row.group, row.genotype, row.training_seed)
+    )
     if not published or not halves:
         return "None has been trained yet."
     lines = []
@@ -222,26 +226,41 @@ def _beside(row: Training, other: Training | None, column: str) -> str:
 
 
 def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:
-    """Kendall's tau between the score of each supernet and the trained score of the pool, plain and given the cost."""
+    """Kendall's tau between supernets' scores and the trained score of the pool, plain and given the cost.
+
+    Each supernet alone, then the mean of those of a group, and how far two of them agree.
+    """
     trained = {f"{RANDOM}_{row.genotype}": row for row in rows if row.group == RANDOM and row.training_seed == 0}
-    lines = []
-    for group, seed in sorted({(one.group, one.search_seed) for one in scores}):
-        pairs = [
-            (one.score, trained[one.genotype])
-            for one in scores
-            if (one.group, one.search_seed) == (group, seed) and one.genotype in trained
-        ]
-        if len(pairs) < 3:
+    lines, notes = [], []
+    for group in dict.fromkeys(one.group for one in scores):
+        judged: dict[int, dict[str, float]] = {}
+        for one in scores:
+            if one.group == group and one.genotype in trained:
+                judged.setdefault(one.search_seed, {})[one.genotype] = one.score
+        judged = {seed: found for seed, found in sorted(judged.items()) if len(found) > 2}
+        lines += [[group, str(seed), *_ranked(found, trained)] for seed, found in judged.items()]
+        common = set.intersection(*map(set, judged.values())) if len(judged) > 1 else set()
+        if len(common) < 3:
             continue
-        judged = np.array([score for score, _ in pairs])
-        reached = np.array([row.wfm_validation for _, row in pairs])
-        cost = np.array([row.gmac for _, row in pairs])
-        found = (rank_correlation(judged, reached), rank_correlation(judged, reached, cost))
-        few = "" if len(pairs) >= LEAST else f", fewer than {LEAST}"
-        lines.append([group, str(seed), f"{len(pairs)}{few}", *map(_interval, found)])
+        order = sorted(common)
+        table = np.array([[found[name] for name in order] for found in judged.values()])  # (supernets, genotypes)
+        lines.append([group, f"mean of {len(judged)}", *_ranked(dict(zip(order, table.mean(0), strict=True)), trained)])
+        agreed = np.mean([kendall(*pair) for pair in combinations(table, 2)])
+        notes.append(f"Two supernets of `{group}` agree on these genotypes with a tau of {agreed:+.2f} on average.")
     if not lines:
         return "No supernet has scored three trained genotypes yet."
-    return markdown(Table(["supernet", "search seed", "genotypes", "tau [95 %]", "partial tau given GMAC"], lines))
+    heads = ["supernet", "search seed", "genotypes", "tau [95 %]", "partial tau given GMAC"]
+    return "\n\n".join([markdown(Table(heads, lines)), *notes])
+
+
+def _ranked(judged: Mapping[str, float], trained: Mapping[str, Training]) -> list[str]:
+    """Number of genotypes, and tau of their scores with the trained ones, plain and partial."""
+    rows = [trained[name] for name in judged]
+    scores, reached = np.array(list(judged.values())), np.array([row.wfm_validation for row in rows])
+    cost = np.array([row.gmac for row in rows])
+    few = "" if len(rows) >= LEAST else f", fewer than {LEAST}"
+    taus = (rank_correlation(scores, reached), rank_correlation(scores, reached, cost))
+    return [f"{len(rows)}{few}", *map(_interval, taus)]
 
 
 def transfer_table(rows: Sequence[Training], longer: Sequence[Training]) -> str:

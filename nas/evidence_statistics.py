@@ -137,15 +137,16 @@ def rank_correlation(first: Array, second: Array, given: Array | None = None, se
 
 
 def _tau(first: Array, second: Array, given: Array | None) -> float:
-    pair = _kendall(first, second)
+    pair = kendall(first, second)
     if given is None:
         return pair
-    one, other = (_kendall(values, given) for values in (first, second))
+    one, other = (kendall(values, given) for values in (first, second))
     below = np.sqrt((1 - one**2) * (1 - other**2))
     return (pair - one * other) / below if below > 0 else float("nan")
 
 
-def _kendall(first: Array, second: Array) -> float:
+def kendall(first: Array, second: Array) -> float:
+    """Kendall's tau-b of two scores of the same genotypes, (N,) each."""
     from scipy.stats import kendalltau  # takes a second to import, and a search rarely needs it
 
     return float(np.asarray(kendalltau(first, second))[0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
-from nas.evidence_report import groups_table, half_table, put, repeat_table, write_report
+from nas.evidence_report import groups_table, half_table, put, ranks_table, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
 from net.settings import SpaceConfig
@@ -97,6 +97,20 @@ def test_the_page_is_written_from_the_files(evidence, tmp_path):
     before = text
     write_report(page, evidence, [], transfer=tmp_path / "longer")
     assert page.read_text() == before, "written again it is the same"
+
+
+def test_supernets_are_ranked_alone_and_together():
+    """Two supernets: one ranks four genotypes as training does, the other swaps the first two."""
+    rows = [row("random", str(number), 0, 0.80 + number / 100, gmac=0.7 + number % 2 / 100) for number in range(4)]
+    assert ranks_table(rows, []).startswith("No supernet")
+    scores = [SupernetScore("oneshot", 0, f"random_{number}", 0.5 + number / 100) for number in range(4)]
+    scores += [SupernetScore("oneshot", 3, f"random_{number}", value) for number, value in
+               enumerate((0.6, 0.4, 0.7, 0.8))]  # fmt: skip
+    text = ranks_table(rows, scores)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:5]]
+    assert [line[:2] for line in lines] == [["oneshot", "0"], ["oneshot", "3"], ["oneshot", "mean of 2"]]
+    assert [line[3].split()[0] for line in lines] == ["+1.00", "+0.67", "+0.67"], "the mean is .55, .455, .61, .665"
+    assert "agree on these genotypes with a tau of +0.67" in text
 
 
 def test_a_second_training_of_the_pool_is_compared_with_the_first():
