@@ -233,7 +233,7 @@ def searched_candidates(comparison: Comparison) -> list[Candidate]:
             if evidence is not None:
                 path = folder / "scores.json"  # of a strategy with scores; the supernet's score of the pool, if any
                 scores = json.loads(path.read_text("utf-8"))["also"] if path.is_file() else {}
-                pool = {Path(name).stem: value for name, value in scores.items()}
+                pool = {Path(name).stem: (one["score"], one["predicted"]) for name, one in scores.items()}
                 done = FinishedSearch(*one, runs[one].key)
                 add_search(evidence, done, found[-1].genotype, pool, final_mixture(folder))
     for variant in config.consensus:

@@ -3,7 +3,7 @@
     trainings.csv   group, genotype, search_seed, training_seed, gmac, dilated, wfm_validation, wfm_ecssd, wfm_duts
     searches.csv    group, search_seed, key: searches that are done; key is that of their Run
     genotypes/      <group>_<genotype>.json for each genotype of both tables
-    supernet.csv    group, search_seed, genotype, score: of the pool's genotypes by a supernet of `oneshot`
+    supernet.csv    group, search_seed, genotype, score, predicted: of the pool's genotypes by a supernet of `oneshot`
     mixtures/       <group>_<search seed>.csv: weights that a search by `darts` ended with, a line an edge
     budget.json     what all rows have in common
 
@@ -64,12 +64,20 @@ class Training:
 
 @dataclass(frozen=True)
 class SupernetScore:
-    """One row of supernet.csv: P1 IoU of a sub-network of a trained supernet."""
+    """One row of supernet.csv: a genotype of the pool as a supernet that was trained by single paths sees it.
+
+    Attributes:
+        group, search_seed: of the search.
+        genotype: `random_<number>`.
+        score: P1 IoU of the sub-network.
+        predicted: the same, as the linear model of the scores of other sub-networks expects it.
+    """
 
     group: str
     search_seed: int
     genotype: str
     score: float
+    predicted: float
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ def add_search(
     folder: Path,
     search: FinishedSearch,
     genotype: Genotype,
-    scores: Mapping[str, float],
+    scores: Mapping[str, tuple[float, float]],
     mixture: Tensor | None = None,
 ) -> None:
     """Keeps a finished search: its row of searches.csv, its genotype, and what its supernet says of the pool.
@@ -217,11 +225,11 @@ def add_search(
         folder: of the evidence.
         search: replaces the row of the same group and seed.
         genotype: what it found.
-        scores: genotype of the pool -> score; empty for a search without a supernet.
+        scores: genotype of the pool -> score and prediction; empty for a search without a supernet.
         mixture: (31, operations), the weights that the genotype was derived from; None for a search without them.
     """
     replace_text(genotype_file(folder, search.group, str(search.search_seed)), genotype.to_json())
-    rows = [SupernetScore(search.group, search.search_seed, name, value) for name, value in scores.items()]
+    rows = [SupernetScore(search.group, search.search_seed, name, *values) for name, values in scores.items()]
     if rows:
         add_supernet(folder, rows)
     if mixture is not None:

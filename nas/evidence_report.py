@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -233,34 +234,41 @@ def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> st
     trained = {f"{RANDOM}_{row.genotype}": row for row in rows if row.group == RANDOM and row.training_seed == 0}
     lines, notes = [], []
     for group in dict.fromkeys(one.group for one in scores):
-        judged: dict[int, dict[str, float]] = {}
+        judged: dict[int, dict[str, SupernetScore]] = {}
         for one in scores:
             if one.group == group and one.genotype in trained:
-                judged.setdefault(one.search_seed, {})[one.genotype] = one.score
+                judged.setdefault(one.search_seed, {})[one.genotype] = one
         judged = {seed: found for seed, found in sorted(judged.items()) if len(found) > 2}
-        lines += [[group, str(seed), *_ranked(found, trained)] for seed, found in judged.items()]
-        common = set.intersection(*map(set, judged.values())) if len(judged) > 1 else set()
+        lines += [[group, str(seed), *_ranked([found], list(found), trained)] for seed, found in judged.items()]
+        common = sorted(set.intersection(*map(set, judged.values()))) if len(judged) > 1 else []
         if len(common) < 3:
             continue
-        order = sorted(common)
-        table = np.array([[found[name] for name in order] for found in judged.values()])  # (supernets, genotypes)
-        lines.append([group, f"mean of {len(judged)}", *_ranked(dict(zip(order, table.mean(0), strict=True)), trained)])
-        agreed = np.mean([kendall(*pair) for pair in combinations(table, 2)])
+        lines.append([group, f"mean of {len(judged)}", *_ranked(list(judged.values()), common, trained)])
+        tables = [np.array([found[name].score for name in common]) for found in judged.values()]
+        agreed = np.mean([kendall(*pair) for pair in combinations(tables, 2)])
         notes.append(f"Two supernets of `{group}` agree on these genotypes with a tau of {agreed:+.2f} on average.")
     if not lines:
         return "No supernet has scored three trained genotypes yet."
-    heads = ["supernet", "search seed", "genotypes", "tau [95 %]", "partial tau given GMAC"]
+    heads = ["supernet", "search seed", "genotypes", "tau of the score [95 %]", "partial tau given GMAC",
+             "tau of the prediction [95 %]"]  # fmt: skip
     return "\n\n".join([markdown(Table(heads, lines)), *notes])
 
 
-def _ranked(judged: Mapping[str, float], trained: Mapping[str, Training]) -> list[str]:
-    """Number of genotypes, and tau of their scores with the trained ones, plain and partial."""
-    rows = [trained[name] for name in judged]
-    scores, reached = np.array(list(judged.values())), np.array([row.wfm_validation for row in rows])
-    cost = np.array([row.gmac for row in rows])
+def _ranked(
+    supernets: Sequence[Mapping[str, SupernetScore]], names: Sequence[str], trained: Mapping[str, Training]
+) -> list[str]:
+    """Number of genotypes, and tau with the trained scores: of the supernets' mean score, and of their predictions."""
+    rows = [trained[name] for name in names]
+    scores, predicted = (
+        np.array([fmean(getattr(one[name], what) for one in supernets) for name in names])
+        for what in ("score", "predicted")
+    )
+    reached, cost = np.array([row.wfm_validation for row in rows]), np.array([row.gmac for row in rows])
     few = "" if len(rows) >= LEAST else f", fewer than {LEAST}"
-    taus = (rank_correlation(scores, reached), rank_correlation(scores, reached, cost))
-    return [f"{len(rows)}{few}", *map(_interval, taus)]
+    found = (
+        rank_correlation(scores, reached), rank_correlation(scores, reached, cost), rank_correlation(predicted, reached)
+    )  # fmt: skip
+    return [f"{len(rows)}{few}", *map(_interval, found)]
 
 
 def transfer_table(rows: Sequence[Training], longer: Sequence[Training]) -> str:

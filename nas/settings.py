@@ -156,6 +156,8 @@ class OneShotConfig:
         weight_decay: of matrices.
         scored: random sub-networks that are scored.
         images: of the alphas' half that every sub-network is scored on.
+        effects: what the linear model has an effect for: `edges`, each candidate of each edge; `sites`, each candidate
+            in each cell and kind of edge.
         generations: of evolutionary refinement after the linear model's choice; 0 for none.
         population: sub-networks of a generation.
         also: genotype files that the supernet scores as well, into scores.json; they do not change the choice.
@@ -167,6 +169,7 @@ class OneShotConfig:
     weight_decay: NotNegative = 1e-2
     scored: Count = 600
     images: OptionalCount = 64
+    effects: Literal["edges", "sites"] = "edges"
     generations: OptionalCount = 0
     population: Count = 32
     also: list[Path] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Strategy `effects`: the best sum of the effects that earlier trainings show; it trains nothing itself.
 
-The model (`nas.strategies.family_model`) is fitted to scores of whole trainings: random genotypes of a comparison, on
+The model (`nas.strategies.count_model`) is fitted to scores of whole trainings: random genotypes of a comparison, on
 images that nothing was trained on. A second round may learn from what the first found as well. The model is linear, so
 the best genotype of the whole space under a limit or target is found exactly; among equal ones, such as two operations
 of a family, the seed decides. Each search learns from four fifths of the trainings, drawn by its seed (the delete-d
@@ -14,7 +14,7 @@ from nas.evidence import genotypes_of, read_trainings
 from nas.linear_model import LinearModel, fit
 from nas.matched import common_seeds
 from nas.settings import EffectsConfig, SearchError
-from nas.strategies.family_model import features_of, worth
+from nas.strategies.count_model import features_of, worth
 from nas.strategies.task import Outcome, ScoringStrategy, Task
 from net.derive import check_genotype
 from net.genotype import operations_of

@@ -2,10 +2,11 @@
 
 Sources: single paths: arXiv 1904.00420 (which refines by evolution); fair sampling: arXiv 1907.01845. Scores use the
 statistics of the batch, since running ones belong to no single path. The linear model is ours: scores of single
-sub-networks are noisy, while each of the 600 informs about 31 edges.
+sub-networks are noisy, while each of the 600 informs about 31 edges. By edge it has 330 effects; by cell and kind of
+edge it has a fifth of them, so the luck of a single edge's kernels in this one supernet averages out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from nas.genotype_space import names_of
 from nas.linear_model import fit
 from nas.settings import SearchError
 from nas.strategies.account import PASSES
+from nas.strategies.count_model import OPERATIONS, features_of, worth
 from nas.strategies.single_path import latin_path, single_path
-from nas.strategies.task import Outcome, Recipe, Scored, Strategy, Task, p1_iou
+from nas.strategies.task import Judged, Outcome, Recipe, Scored, Strategy, Task, p1_iou
 from net.cpu_kernels import accelerate
 from net.derive import check_genotype
 from net.genotype import Genotype, load
@@ -70,7 +72,10 @@ class OneShotStrategy(Strategy):
             names, reason = best.names, f"best score of the refined genotypes ({best.origin})"
         start = self.settings.scored
         asked = self.scored[start : start + len(self._also)]
-        also = {path: one.score for (path, _), one in zip(self._also, asked, strict=True)}
+        also = {
+            path: Judged(one.score, predicted)
+            for (path, _), one, predicted in zip(self._also, asked, self._predicted(asked, worth), strict=True)
+        }
         return Outcome(names, reason, self.scored, "P1 IoU in the supernet", worth, also)
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,16 +140,27 @@ class OneShotStrategy(Strategy):
         first, second = (best[int(rng.integers(len(best)))].names for _ in range(2))
         return self.task.choices.child(first, second, rng), f"generation {generation + 1}"
 
+    def _predicted(self, asked: Sequence[Scored], worth: Sequence[Mapping[str, float]]) -> list[float]:
+        """What the linear model expects of genotypes: the mean score, and how far their worth is from the mean's."""
+        drawn = self.scored[: self.settings.scored]
+        total: Callable[[Scored], float] = lambda one: sum(  # noqa: E731
+            row[name] for row, name in zip(worth, one.names, strict=True)
+        )
+        level = float(np.mean([one.score - total(one) for one in drawn]))
+        return [level + total(one) for one in asked]
+
     def _worth(self) -> list[dict[str, float]]:
         """Effect of each candidate on each edge, from the random sub-networks, with shrinkage."""
-        options = self.task.choices.names
-        drawn = self.scored[: self.settings.scored]
+        choices, drawn = self.task.choices, self.scored[: self.settings.scored]
+        names, scores = [one.names for one in drawn], np.array([one.score for one in drawn])
+        if self.settings.effects == "sites":
+            return worth(choices, fit(features_of(choices, names, OPERATIONS), scores), OPERATIONS)
         features = np.array([
-            [float(name == chosen) for candidates, chosen in zip(options, one.names, strict=True)
-             for name in candidates] for one in drawn
+            [float(name == chosen) for candidates, chosen in zip(choices.names, one, strict=True)
+             for name in candidates] for one in names
         ])  # fmt: skip
-        effects = iter(fit(features, np.array([one.score for one in drawn])).effects()[0].tolist())
-        return [{name: next(effects) for name in candidates} for candidates in options]
+        effects = iter(fit(features, scores).effects()[0].tolist())
+        return [{name: next(effects) for name in candidates} for candidates in choices.names]
 
 
 def _checked(task: Task, path: Path) -> Genotype:

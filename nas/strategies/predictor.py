@@ -1,13 +1,13 @@
 """Strategy `predictor`: a linear model of what was trained proposes what to train next.
 
-The model is that of `nas.strategies.family_model`. Proposals are Thompson's: each maximises one draw of the model from
+The model is that of `nas.strategies.count_model`. Proposals are Thompson's: each maximises one draw of the model from
 its posterior (Thompson, Biometrika 25, 1933), so that uncertain genotypes have their chance.
 """
 
 import numpy as np
 
 from nas.linear_model import LinearModel, fit
-from nas.strategies.family_model import features_of
+from nas.strategies.count_model import features_of
 from nas.strategies.short_training import train_and_score
 from nas.strategies.task import Outcome, Scored, ScoringStrategy, Task
 

@@ -110,7 +110,7 @@ def finish(config: SearchConfig, task: Task, outcome: Outcome, log: RunLog) -> N
     genotype = task.choices.genotype(outcome.names, provenance(config, task, outcome))
     replace_text(path, genotype.to_json())
     scores = {
-        "measure": outcome.measure, "also": dict(outcome.also),
+        "measure": outcome.measure, "also": {path: one._asdict() for path, one in outcome.also.items()},
         "scored": [
             {"names": list(one.names), "score": one.score, "origin": one.origin, "macs": task.macs(one.names)}
             for one in outcome.scored

@@ -36,6 +36,13 @@ class Scored(NamedTuple):
     origin: str
 
 
+class Judged(NamedTuple):
+    """A genotype that was asked for: its own score, and what the model of the scores of others predicts for it."""
+
+    score: float
+    predicted: float
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a strategy found.
@@ -46,7 +53,7 @@ class Outcome:
         scored: all genotypes that were scored, in their order.
         measure: what their score is.
         worth: for each edge, operation -> estimated worth; empty where the strategy has none.
-        also: path of a genotype that was asked for -> its score.
+        also: path of a genotype that was asked for -> what is said of it.
     """
 
     names: tuple[str, ...]
@@ -54,7 +61,7 @@ class Outcome:
     scored: Sequence[Scored]
     measure: str
     worth: Sequence[Mapping[str, float]] = ()
-    also: Mapping[str, float] = field(default_factory=dict)
+    also: Mapping[str, Judged] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

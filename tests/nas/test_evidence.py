@@ -27,7 +27,7 @@ def evidence(tmp_path):
     rows += [row("oneshot", str(seed), 0, 0.81 + 0.002 * rng.standard_normal(), 0.71) for seed in range(5)]
     genotypes = {(one.group, one.genotype): random_genotype(SPACE, place) for place, one in enumerate(rows)}
     add_trainings(tmp_path / "evidence", rows, genotypes, BUDGET)
-    scores = [SupernetScore("oneshot", 0, f"random_{one.genotype}", one.wfm_validation - 0.3) for one in rows[:32]]
+    scores = [SupernetScore("oneshot", 0, f"random_{one.genotype}", one.wfm_validation - 0.3, 0.5) for one in rows[:32]]
     add_supernet(tmp_path / "evidence", scores)
     return tmp_path / "evidence"
 
@@ -103,13 +103,14 @@ def test_supernets_are_ranked_alone_and_together():
     """Two supernets: one ranks four genotypes as training does, the other swaps the first two."""
     rows = [row("random", str(number), 0, 0.80 + number / 100, gmac=0.7 + number % 2 / 100) for number in range(4)]
     assert ranks_table(rows, []).startswith("No supernet")
-    scores = [SupernetScore("oneshot", 0, f"random_{number}", 0.5 + number / 100) for number in range(4)]
-    scores += [SupernetScore("oneshot", 3, f"random_{number}", value) for number, value in
+    scores = [SupernetScore("oneshot", 0, f"random_{number}", 0.5 + number / 100, -number) for number in range(4)]
+    scores += [SupernetScore("oneshot", 3, f"random_{number}", value, 2 * number) for number, value in
                enumerate((0.6, 0.4, 0.7, 0.8))]  # fmt: skip
     text = ranks_table(rows, scores)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:5]]
     assert [line[:2] for line in lines] == [["oneshot", "0"], ["oneshot", "3"], ["oneshot", "mean of 2"]]
     assert [line[3].split()[0] for line in lines] == ["+1.00", "+0.67", "+0.67"], "the mean is .55, .455, .61, .665"
+    assert [line[5].split()[0] for line in lines] == ["-1.00", "+1.00", "+1.00"], "predictions; the mean rises"
     assert "agree on these genotypes with a tau of +0.67" in text
 
 

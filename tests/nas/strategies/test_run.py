@@ -52,7 +52,8 @@ def test_it_writes_genotype_scores_log_and_page(config, finished):
     assert budget["gmac"] > 0 and budget["minutes"] > 0
     scores = json.loads((finished / "scores.json").read_text())
     assert len(scores["scored"]) == 9 and list(scores["also"]) == [str(config.oneshot.also[0])]
-    assert scores["also"][str(config.oneshot.also[0])] == scores["scored"][8]["score"]
+    asked = scores["also"][str(config.oneshot.also[0])]
+    assert asked["score"] == scores["scored"][8]["score"] and 0 < asked["predicted"] < 1
     lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
     assert {"loss/weights"} <= lines[0].keys() and "search/score" in lines[-1]
     page = (finished / "search.html").read_text()

@@ -96,11 +96,15 @@ def deciding(names):
     return planted([name for edge, name in zip(edges(), names, strict=True) if edge in DECIDING])
 
 
-def test_oneshot_finds_the_planted_operation(config):
+@pytest.mark.parametrize("effects", ["edges", "sites"])
+def test_oneshot_finds_the_planted_operation(config, effects):
     """By chance all four edges have it in one of 81 searches."""
-    task = task_of(config)
-    outcome = finished(OneShotStrategy(task))
+    task = task_of(replace(config, oneshot=replace(config.oneshot, effects=effects)))
+    strategy = OneShotStrategy(task)
+    outcome = finished(strategy)
     assert deciding(outcome.names) == 4
+    predicted, scores = strategy._predicted(outcome.scored, outcome.worth), [one.score for one in outcome.scored]
+    assert np.mean(predicted) == pytest.approx(np.mean(scores)) and np.corrcoef(predicted, scores)[0, 1] > 0.5
     assert len(outcome.worth) == 31 and all(row.keys() == set(SPACE.operations) for row in outcome.worth)
     assert (task.account.supernet_steps, task.account.scored) == (60, 80) and task.account.gmac > 0
 
