@@ -47,7 +47,7 @@ EVIDENCE = ROOT / "benchmarks" / "search_evidence"
 TRANSFER = ROOT / "benchmarks" / "search_transfer"
 COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
 UNSEARCHED = (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)
-HALVES = ("effects_half", "effects_half_again")
+HALVES = ("effects_half", "effects_half_again", "oneshot_half")
 LEAST = 30
 """Genotypes that a rank correlation needs before the page shows it as a finding."""
 

@@ -120,7 +120,12 @@ def test_the_evidence_is_a_pool_of_forty_and_five_searches_of_each_strategy(root
     config = parse(CompareConfig, "", ["--config", str(root / "configs" / "search_evidence.yaml")])
     assert len(config.random_seeds) == 40 and config.held_out == 1000 and len(config.search_seeds) == 5
     searches = {}
-    others = {"effects_half": (0, 1.73e8), "effects_half_again": (0, 1.73e8), "effects_again": (5.19e8, 0)}
+    others = {
+        "effects_half": (0, 1.73e8),
+        "effects_half_again": (0, 1.73e8),
+        "oneshot_half": (0, 1.73e8),
+        "effects_again": (5.19e8, 0),
+    }
     for name, words in config.variants.items():
         searches[name] = parse(SearchConfig, "", ["--config", str(root / config.search), *shlex.split(words)])
         cost = searches[name].cost
