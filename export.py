@@ -5,6 +5,7 @@
     python export.py --engine openvino --precision int8 --calibration DIR     quantised, calibrated on your images
     python export.py --weights FILE.pth --data ECSSD=DIR     checked on a dataset too: how every score changes
     python export.py --form network --out weights/lite.onnx  what cutout.py and web/ run, with float16 kernels
+    python export.py --form network --engine openvino --precision int8 --calibration DIR   what test.py runs in int8
     python export.py --verify runs/export/lite.onnx          checks a file on this machine again
 
 Input (B, H, W, 3) uint8 RGB, any B, H and W; output (B, H, W) float32 in [0, 1]. Normalisation, both resizes and the

@@ -8,6 +8,7 @@ import torch
 from torch.export import Dim
 
 from data.image_io import ImageReadError, read_image
+from data.transforms import prepare_image
 from inference.compact import compact
 from inference.end_to_end import EndToEnd
 from inference.engines import conversion
@@ -23,6 +24,8 @@ PACKAGES = {
     "torch": ("torch",),
 }  # fmt: skip
 CALIBRATION_IMAGES = 300
+NETWORK_KINDS = (("onnxruntime", "fp32"), ("openvino", "int8"))
+"""Engine and precision of the files of form `network`."""
 
 
 class Kind(NamedTuple):
@@ -47,8 +50,11 @@ def choose(engine: str, precision: str, form: str) -> Kind:
         raise EngineError(f"--precision {kind.precision}: a file for {kind.engine} has {known}. Use one of them.")
     if kind.precision == "bf16" and "bf16" not in precisions():
         raise EngineError("--precision bf16: this processor does not compute in it, so no check is possible. Use fp32.")
-    if form == "network" and kind[:2] != ("onnxruntime", "fp32"):
-        raise EngineError(f"--form network: exists for onnxruntime in fp32, not for {kind.engine} in {kind.precision}.")
+    if form == "network" and kind[:2] not in NETWORK_KINDS:
+        raise EngineError(
+            f"--form network: exists for onnxruntime in fp32 and for openvino in int8, not for {kind.engine} in "
+            f"{kind.precision}. Use one of them, or --form image."
+        )
     return kind
 
 
@@ -66,8 +72,10 @@ def convert(loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[
     """
     if kind.precision == "int8" and not calibration:
         raise EngineError("--precision int8: is calibrated on images. Give some of yours: --calibration DIR.")
+    step = -(-len(calibration) // CALIBRATION_IMAGES)
+    samples = [path for path in calibration[::step] if _readable(path)] if calibration else []
     if kind.form == "network":
-        return network_form(loaded, size)
+        return network_form(loaded, size) if kind.precision == "fp32" else quantised_network(loaded, size, samples)
     network = EndToEnd(prepare(loaded, size), size)
     example = {"image": torch.zeros(2, 90, 120, 3, dtype=torch.uint8)}
     dynamic = {"image": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
@@ -79,8 +87,6 @@ def convert(loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[
         model = conversion.to_onnx(network, example, ["saliency"], dynamic)
     if kind.precision != "int8":
         return model
-    step = -(-len(calibration) // CALIBRATION_IMAGES)
-    samples = [path for path in calibration[::step] if _readable(path)]
     return conversion.quantise(model, samples, "--precision int8", lambda path: {"image": read_image(path)[None]})
 
 
@@ -90,6 +96,20 @@ def network_form(loaded: LoadedNetwork, size: int) -> Any:
     model = conversion.to_onnx(prepare(loaded, size), example, [conversion.OUTPUT], {})
     compact(model, loaded.network)
     return model
+
+
+def quantised_network(loaded: LoadedNetwork, size: int, samples: Sequence[Path]) -> Any:
+    """Only the network as an OpenVINO model in int8: (B, 3, S, S) prepared float32 to (B, 1, S, S) logits.
+
+    Its biases are corrected by running the model layer after layer, which takes minutes and brings the maps nearer to
+    float32's: for `lite` from 0.0052 to 0.0035 on the sample images.
+    """
+    example = {conversion.INPUT: torch.zeros(2, 3, size, size)}
+    model = conversion.to_openvino(
+        prepare(loaded, size), example, {conversion.INPUT: {0: Dim.DYNAMIC}}, [conversion.OUTPUT]
+    )
+    read = lambda path: prepare_image(read_image(path), size)[None].numpy()  # noqa: E731
+    return conversion.quantise(model, samples, "--precision int8", read, accurate=True)
 
 
 def describe(loaded: LoadedNetwork, size: int, kind: Kind) -> Record:

@@ -14,10 +14,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from data.image_io import Pixels
-from data.preparation import prepare_array
 from inference.errors import EngineError
 from inference.export_records import FORMS, IMAGE_FORMAT, KEY, NETWORK_FORMAT, read_record, unreadable
-from inference.saliency import Saliency, restore
+from inference.network_form import network_map
+from inference.saliency import Saliency
 
 
 class OnnxMaps:
@@ -58,9 +58,10 @@ class OnnxMaps:
         """
         if self.record["format"] == IMAGE_FORMAT:
             return self.batch(image[None])[0]
-        prepared = np.ascontiguousarray(prepare_array(image, self._size).transpose(2, 0, 1))  # (3, S, S)
-        (logits,) = self._session.run(None, {self._input: prepared[None]})
-        return restore(np.asarray(logits, np.float32)[0, 0], (image.shape[0], image.shape[1]))
+        return network_map(self._network, self._size, image)
+
+    def _network(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self._session.run(None, {self._input: prepared})[0], np.float32)
 
     def batch(self, images: Pixels) -> NDArray[np.float32]:
         """The maps of images of one size.

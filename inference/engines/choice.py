@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inference.engines import cache, machine
 from inference.engines.base import Engine, EngineError, EngineName, EnginePrecision, installed, notice, version
+from inference.engines.calibrated import calibrated_file
 from inference.engines.onnx_engine import OnnxEngine
 from inference.engines.openvino_engine import OpenVinoEngine, precisions
 from inference.engines.preparation import WholeNetwork, identity
@@ -73,7 +74,8 @@ def build_engine(
         precision: `auto` measures all that are available.
         device: only PyTorch computes on devices other than the CPU.
         size: side S of the input; that of the training if None.
-        calibration: prepared images, each (3, S, S), for int8; shipped models use the sample images if there are none.
+        calibration: prepared images, each (3, S, S), for int8; without them shipped models have a calibrated file for
+            OpenVINO, and use the sample images elsewhere.
         streams: how many threads will call at once; 1 has the lowest latency.
         compile: PyTorch only: pass the network to torch.compile, which takes a minute and pays on GPUs.
         images: how many images will be computed; None if that is unknown.
@@ -126,7 +128,12 @@ class Wanted:
         if self.compile:
             raise EngineError(f"--compile: is PyTorch's, not that of --engine {engine}. Leave it out, or use torch.")
         make = OpenVinoEngine if engine == "openvino" else OnnxEngine
-        return make(self.loaded, self.size, precision, self.streams, self.samples() if precision == "int8" else ())
+        ready = precision != "int8" or (engine == "openvino" and self.ships_int8())
+        return make(self.loaded, self.size, precision, self.streams, () if ready else self.samples())
+
+    def ships_int8(self) -> bool:
+        """Whether a calibrated file for OpenVINO ships and the user gave no images of their own."""
+        return not self.calibration and calibrated_file(self.loaded, self.size) is not None
 
     def samples(self) -> tuple[Tensor, ...]:
         """Images for int8: the user's, or for shipped models the sample images and their mirror images."""
@@ -138,15 +145,17 @@ class Wanted:
     def candidates(self) -> list[Candidate]:
         """Engines and precisions that `auto` tries: all that are installed and available on this processor.
 
-        int8 is tried with images of the user, or where it is asked for. Calibrated on the sample images, the maps of
-        `lite` differ by 0.0055 on average, more than `TOLERANCE`. Calibration also takes longer than all other trials.
+        int8 is tried with a calibrated file, with images of the user, or where it is asked for. Calibrated on the
+        sample images, the maps of `lite` differ by 0.0055 on average, more than `TOLERANCE`. Calibration also takes
+        longer than all other trials.
         """
         tried: list[Candidate] = [("torch", "fp32"), ("torch", "bf16")] if _computes_bf16() else [("torch", "fp32")]
         images = self.samples() if self.precision == "int8" else self.calibration
         quantises = installed("nncf") and bool(images)
         if self.engine in ("auto", "openvino") and installed("openvino"):
             there = precisions()
-            usual = ("fp32", "bf16", *(["int8"] if quantises else []), *(["fp16"] if self.precision == "fp16" else []))
+            int8 = ["int8"] if quantises or self.ships_int8() else []
+            usual = ("fp32", "bf16", *int8, *(["fp16"] if self.precision == "fp16" else []))
             names: list[EnginePrecision] = [
                 name for name in get_args(EnginePrecision) if name in usual and name in there
             ]
@@ -160,7 +169,9 @@ class Wanted:
     def key(self, *more: object) -> str:
         """A name for what is measured of this network on this machine."""
         packages = [(name, version(name)) for name in ("openvino", "onnxruntime", "onnx", "nncf") if installed(name)]
-        images = cache.digest(image.contiguous().numpy().tobytes() for image in self.calibration)
+        shipped = None if self.calibration else calibrated_file(self.loaded, self.size)
+        parts = (image.contiguous().numpy().tobytes() for image in self.calibration)
+        images = cache.digest(parts if shipped is None else [shipped.read_bytes()])
         here = (machine.processor(), machine.cores(), torch.get_num_threads(), self.streams, str(self.device))
         return cache.key(identity(self.loaded, self.size), self.engine, self.precision, images, packages, here, *more)
 

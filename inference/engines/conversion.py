@@ -139,7 +139,13 @@ def check_samples(samples: Sequence[object], wanted: str) -> None:
         )
 
 
-def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[Any], Any] | None = None) -> Any:
+def quantise(
+    model: Any,
+    samples: Sequence[Any],
+    wanted: str,
+    read: Callable[[Any], Any] | None = None,
+    accurate: bool = False,
+) -> Any:
     """Post-training quantisation to int8, by NNCF.
 
     Convolutions to a single channel (the head and spatial attention) stay in floating point: they cost little, and
@@ -151,6 +157,7 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[An
         samples: inputs of the model, one for each image: arrays, or dictionaries of arrays by the input's name.
         wanted: the option that asked for it, as the user gave it.
         read: turns a sample into an input when it is needed, so that large images are not in memory together.
+        accurate: correct biases layer after layer instead of all at once, which takes minutes.
 
     Raises:
         EngineError: if there are no samples, or NNCF is not installed.
@@ -164,6 +171,7 @@ def quantise(model: Any, samples: Sequence[Any], wanted: str, read: Callable[[An
             nncf.Dataset(list(samples), read),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=min(len(samples), _CALIBRATION),
+            fast_bias_correction=not accurate,
             ignored_scope=nncf.IgnoredScope(names=_single_channel_convolutions(model)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
         )

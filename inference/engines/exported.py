@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.image_io import Pixels
 from inference.engines.base import EngineError, require, version
-from inference.export_records import KEY, Record, read_record, unreadable
+from inference.export_records import FORMS, IMAGE_FORMAT, KEY, Record, read_record, unreadable
+from inference.network_form import network_map
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f32", "int8": "f32"}
 """OpenVINO's precision for a file: fp16 is how weights are stored, int8 leaves some layers in float32."""
 
-Run = Callable[[Pixels], NDArray[np.float32]]
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,16 @@ def _open_openvino(path: Path) -> Exported:
         model = core.read_model(path)
     except RuntimeError as error:
         raise unreadable(path, f"OpenVINO {version('openvino')}", error) from None
-    record = read_record(path, model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None)
+    text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+    record = read_record(path, text, tuple(FORMS.values()))
+    whole = record["format"] == IMAGE_FORMAT
+    if not whole:
+        model.reshape([1, 3, record["size"], record["size"]])
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[record["precision"]]})
-    return Exported(record, lambda pixels: compiled(pixels)[0].copy())
+    run: Run = lambda inputs: compiled(inputs)[0].copy()  # noqa: E731
+    if whole:
+        return Exported(record, run)
+    return Exported(record, lambda pixels: np.stack([network_map(run, record["size"], image) for image in pixels]))
 
 
 def _open_torch(path: Path) -> Exported:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inference.engines import conversion
 from inference.engines.base import EngineError, EnginePrecision, Share, check_images, require
+from inference.engines.calibrated import calibrated_file
 from inference.engines.conversion import Format
 from inference.weights import LoadedNetwork
 
@@ -26,7 +27,7 @@ class OpenVinoEngine:
         size: side S of the input.
         precision: `auto` takes bfloat16 if the processor computes in it.
         streams: how many threads will call at once.
-        calibration: prepared images, each (3, S, S); int8 needs some.
+        calibration: prepared images, each (3, S, S); int8 needs some, unless a calibrated file ships.
 
     Raises:
         EngineError: OpenVINO or NNCF is not installed, the processor does not support the precision, or int8 has no
@@ -43,7 +44,9 @@ class OpenVinoEngine:
     ) -> None:  # fmt: skip
         self.precision = choose(precision)
         self.size, self.streams, self.reason = size, streams, "named by the user"
-        path = conversion.model_file(FORMAT, loaded, size, calibration if self.precision == "int8" else None)
+        path = calibrated_file(loaded, size) if self.precision == "int8" and not calibration else None
+        if path is None:
+            path = conversion.model_file(FORMAT, loaded, size, calibration if self.precision == "int8" else None)
         self._compiled = compile_model(path, size, self.precision, streams)
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(streams):
