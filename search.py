@@ -1,7 +1,7 @@
 """Searches the three fusion cells of Auto-MSFNet, and compares searched cells with published and random ones.
 
     python search.py --config configs/search_lite.yaml --data.root DUTS-TR
-    torchrun --nproc-per-node 2 search.py --config configs/search_resnet50.yaml --data.root DUTS-TR
+    torchrun --nproc-per-node 2 search.py --config configs/search_resnet50.yaml --data.root DUTS-TR --strategy darts
     python search.py --strategy oneshot --config configs/search_lite.yaml --space.partial 1 --data.root DUTS-TR
     python search.py compare --config configs/compare_lite.yaml
 
