@@ -1,6 +1,7 @@
 """Genotype: which operation is on which edge of the three cells. Data, never code.
 
-Source: paper Figure 7 (edges and their order); the two published genotypes are those of the authors' release.
+Source: paper Figure 7 (edges and their order); the genotypes `resnet50` and `vgg16` are those of the authors' release,
+`lite` is ours, found by search.py (docs/search.md).
 """
 
 import json
@@ -16,7 +17,7 @@ from utils.errors import UserError
 
 SCHEMA = 1
 MOST_CHARACTERS = 1 << 20
-PUBLISHED = Path(__file__).parent / "genotypes"
+SHIPPED = Path(__file__).parent / "genotypes"
 
 TOPOLOGIES: tuple[str, ...] = get_args(Topology)
 
@@ -106,13 +107,13 @@ class Genotype:
 
 
 def load(source: str | Path) -> Genotype:
-    """Loads a genotype by published name (`resnet50`, `vgg16`) or from a JSON file.
+    """Loads a genotype by shipped name (`resnet50`, `vgg16`, `lite`) or from a JSON file.
 
     Raises:
         GenotypeError: if there is no such name or file, or its content is not a valid genotype.
     """
-    published = sorted(file.stem for file in PUBLISHED.glob("*.json"))
-    path = PUBLISHED / f"{source}.json" if str(source) in published else Path(source)
+    shipped = sorted(file.stem for file in SHIPPED.glob("*.json"))
+    path = SHIPPED / f"{source}.json" if str(source) in shipped else Path(source)
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(MOST_CHARACTERS + 1)
@@ -121,7 +122,7 @@ def load(source: str | Path) -> Genotype:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise GenotypeError(
-            f"genotype {_short(str(source))} is neither a published name ({', '.join(published)}) nor a file that can "
+            f"genotype {_short(str(source))} is neither a shipped name ({', '.join(shipped)}) nor a file that can "
             f"be read ({reason})."
         ) from None
     return Genotype.from_json(text, origin=str(path))

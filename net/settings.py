@@ -21,7 +21,7 @@ class NetworkConfig:
 
     Attributes:
         encoder: `resnet50` or `vgg16` (the paper's), or any timm model that supports `features_only`.
-        genotype: published name (`resnet50`, `vgg16`) or path of a genotype JSON. Its topology is its own.
+        genotype: shipped name (`resnet50`, `vgg16`, `lite`) or path of a genotype JSON. Its topology is its own.
         channels: width C of laterals and cells; 128 in the paper.
         context: block on E5 that sees the whole image: `none` (the paper's), `gate` or `attention`, see `net.context`.
             Our addition, not measured yet. It starts as the identity. A search has none.

@@ -27,7 +27,7 @@ def scenes(tmp_path_factory):
     [
         (["--optim.momentumm", "0.9"], "momentumm"),
         (["--batch", "many"], "batch"),
-        (["--network.genotype", "nobody"], "genotype 'nobody' is neither a published name"),
+        (["--network.genotype", "nobody"], "genotype 'nobody' is neither a shipped name"),
         (["--network.encoder", "resnet5"], "encoder 'resnet5' is neither"),
         (["--network.context", "pyramid"], "network.context: "),
         (["--encoder-weights", "gone.pt"], "gone.pt: can't be read (No such file"),

@@ -10,9 +10,11 @@ import torch
 
 from data.synthetic import write_scenes
 from nas.compare_settings import CompareConfig
+from nas.genotype_space import GenotypeSpace, names_of
 from nas.halves import build_halves, split_halves
 from nas.search_state import as_stored_now
-from nas.settings import SearchConfig, SearchDataConfig, StrategyName
+from nas.settings import SearchConfig, SearchCostConfig, SearchDataConfig, StrategyName
+from net.genotype import load
 from net.settings import PAPER_SPACE
 from settings.parser import FORMER_IMAGES, parse, to_plain
 
@@ -133,3 +135,13 @@ def test_the_evidence_is_a_pool_of_forty_and_five_searches_of_each_strategy(root
     again = searches["effects_again"]
     assert set(again.effects.groups) == {"random", "effects"} and again.cost.target * 1.02 < config.target
     assert {search.strategy for search in searches.values()} == set(get_args(StrategyName))
+
+
+def test_the_shipped_cells_of_lite_cost_half_of_the_published_ones(root):
+    """Both as the evidence computes them: 64 channels, 128 pixels."""
+    search = parse(SearchConfig, "", ["--config", str(root / "configs" / "search_lite.yaml")])
+    choices = GenotypeSpace(search.space, search.data.size, SearchCostConfig())
+    cost = {name: choices.cost_of(names_of(load(name))) for name in ("lite", "resnet50")}
+    assert cost["lite"] <= cost["resnet50"] / 2
+    found = load(root / "benchmarks" / "search_evidence" / "genotypes" / "oneshot_half_2.json")
+    assert load("lite").cells == found.cells and found.provenance["macs_of_edges"] == cost["lite"]

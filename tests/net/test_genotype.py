@@ -103,11 +103,16 @@ def test_a_binary_file(tmp_path, content):
 def test_what_is_no_file_is_one_line(source):
     with pytest.raises(GenotypeError, match="^[^\n]*$") as caught:
         load(source)
-    assert "neither a published name (resnet50, vgg16) nor a file" in str(caught.value) and len(str(caught.value)) < 290
+    assert (
+        "neither a shipped name (lite, resnet50, vgg16) nor a file" in str(caught.value)
+        and len(str(caught.value)) < 290
+    )
 
 
-def test_an_unknown_name_lists_the_published_ones():
-    with pytest.raises(GenotypeError, match=r"'resnet51' is neither a published name \(resnet50, vgg16\) nor a file"):
+def test_an_unknown_name_lists_the_shipped_ones():
+    with pytest.raises(
+        GenotypeError, match=r"'resnet51' is neither a shipped name \(lite, resnet50, vgg16\) nor a file"
+    ):
         load("resnet51")
 
 
