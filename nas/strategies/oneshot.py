@@ -2,8 +2,8 @@
 
 Sources: single paths: arXiv 1904.00420 (which refines by evolution); fair sampling: arXiv 1907.01845. Scores use the
 statistics of the batch, since running ones belong to no single path. The linear model is ours: scores of single
-sub-networks are noisy, while each of the 600 informs about 31 edges. By edge it has 330 effects; by cell and kind of
-edge it has a fifth of them, so the luck of a single edge's kernels in this one supernet averages out.
+sub-networks are noisy, while each of the 600 informs about 31 edges. By edge it has 310 effects; by cell and kind of
+edge it has a fifth of them, which predict random genotypes better and choose worse ones (docs/search.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
