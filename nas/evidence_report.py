@@ -70,6 +70,7 @@ def write_report(
     genotypes = genotypes_of(evidence)
     tables = {
         "state": state_of(rows, scores), "groups": groups_table(rows), "half": half_table(rows),
+        "dilation": dilation_table(rows),
         "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
         "smaller": smaller_table(smaller), "transfer": transfer_table(rows, read_trainings(transfer)),
         "remedies": remedies_table(rows), "seeds": seeds_table(evidence),
@@ -216,6 +217,27 @@ def half_table(rows: Sequence[Training]) -> str:
         cells = [_beside(row, published.get(row.training_seed), column) for column in COLUMNS]
         lines.append([f"{row.group} {row.genotype}", str(row.training_seed), f"{row.gmac:.3f}", *cells])
     return markdown(Table(["cells", "seed", "GMAC", *(f"{name} weighted F" for name in COLUMNS.values())], lines))
+
+
+def dilation_table(rows: Sequence[Training]) -> str:
+    """Each genotype without its dilated operations, less itself: the same cost and the same training seed."""
+    by_key = {row.key: row for row in rows}
+    lines, gains = [], []
+    for row in rows:
+        group, _, name = row.genotype.partition("_")
+        before = by_key.get((group, name, row.training_seed))
+        if row.group != UNDILATED or before is None:
+            continue
+        pairs = [(getattr(row, column), getattr(before, column)) for column in COLUMNS]
+        gains.append([own - other if own is not None and other is not None else np.nan for own, other in pairs])
+        lines.append([f"{group} {name}", str(before.dilated), *(f"{gain:+.4f}" for gain in gains[-1])])
+    if len(gains) < 2:
+        return "Fewer than two genotypes have been trained both ways."
+    table = np.array(gains)  # (genotypes, datasets)
+    errors = table.std(0, ddof=1) / len(table) ** 0.5
+    mean = [f"{value:+.4f} ± {error:.4f}" for value, error in zip(table.mean(0), errors, strict=True)]
+    heads = ["cells", "dilated before", *(f"{name} weighted F less" for name in COLUMNS.values())]
+    return markdown(Table(heads, [*lines, ["mean ± standard error", "", *mean]]))
 
 
 def _beside(row: Training, other: Training | None, column: str) -> str:

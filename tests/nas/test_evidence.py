@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
-from nas.evidence_report import groups_table, half_table, put, ranks_table, repeat_table, write_report
+from nas.evidence_report import dilation_table, groups_table, half_table, put, ranks_table, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
 from net.settings import SpaceConfig
@@ -70,7 +70,19 @@ def test_a_broken_table_names_its_line(evidence):
 
 PAGE = "# Page\n" + "".join(
     f"<!-- table {name} -->\nold\n<!-- end -->\n"
-    for name in ("state", "groups", "repeat", "half", "ranks", "effects", "transfer", "smaller", "remedies", "seeds")
+    for name in (
+        "state",
+        "groups",
+        "repeat",
+        "half",
+        "ranks",
+        "effects",
+        "transfer",
+        "smaller",
+        "remedies",
+        "seeds",
+        "dilation",
+    )
 )
 
 
@@ -137,6 +149,18 @@ def test_cells_of_half_the_cost_are_compared_within_a_seed():
         ("published resnet50", "0", "0.8200"), ("published resnet50", "1", "0.8300"),
         ("effects_half 3", "2", "0.8100"), ("effects_half 4", "0", "0.8300 (+0.0100)"),
         ("effects_half 4", "1", "0.8500 (+0.0200)"),
+    ]  # fmt: skip
+
+
+def test_cells_without_dilation_are_compared_with_themselves():
+    rows = [row("published", "vgg16", 0, 0.80), row("random", "1", 0, 0.82), row("random", "1", 1, 0.90)]
+    rows.append(row("undilated", "published_vgg16", 0, 0.81))
+    assert dilation_table(rows).startswith("Fewer than two")
+    rows += [row("undilated", "random_1", 0, 0.85), row("undilated", "random_7", 0, 0.99)]  # 7 was not trained itself
+    lines = [[cell.strip() for cell in line.split("|")[1:4]] for line in dilation_table(rows).splitlines()[2:]]
+    assert lines == [
+        ["published vgg16", "4", "+0.0100"], ["random 1", "4", "+0.0300"],
+        ["mean ± standard error", "", "+0.0200 ± 0.0100"],
     ]  # fmt: skip
 
 
