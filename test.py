@@ -239,10 +239,15 @@ def build(settings: TestSettings, request: Request, processes: "Processes") -> "
 
 
 def calibration_paths(settings: TestSettings, request: Request) -> list[Path]:
-    """Images for int8: some from all over `--calibration`, or over the run itself."""
+    """Images for int8: some from all over `--calibration`, or over the run itself where no calibrated file ships."""
+    from inference.engines.calibrated import calibrated_file
     from inference.tasks import folder_set
 
     if settings.precision != "int8":
+        return []
+    sizes = settings.sizes or [request.loaded.size]
+    ships = settings.engine != "onnxruntime" and all(calibrated_file(request.loaded, size) for size in sizes)
+    if settings.calibration is None and ships:
         return []
     sets = request.sets if settings.calibration is None else [folder_set(settings.calibration)]
     paths = [task.image for each in sets for task in each.tasks]

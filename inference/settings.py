@@ -140,7 +140,7 @@ def _add_network(parser: Parser) -> None:
     add("--device", default="auto", choices=get_args(DeviceName), help="default: auto")
     add("--engine", default="auto", choices=get_args(EngineName), help="auto: the fastest whose maps are right")
     add("--precision", default="auto", choices=get_args(EnginePrecision), help="auto: the fastest whose maps are right")
-    add("--calibration", type=Path, metavar="DIR", help="images that int8 is calibrated on; default: those of the run")
+    add("--calibration", type=Path, metavar="DIR", help="images for int8; default: a shipped file, or those of the run")
     add("--compile", action="store_true", help="PyTorch: torch.compile; takes a minute, pays on GPUs")
     add("--size", type=Side, metavar="N", help="side of the network's input; default: that of the training")
     add("--sizes", type=Side, nargs="+", metavar="N", help="several sides, such as 224 288: the mean of their logits")

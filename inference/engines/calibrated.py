@@ -14,14 +14,19 @@ from inference.weights import SHIPPED, LoadedNetwork
 def calibrated_file(loaded: LoadedNetwork, size: int) -> Path | None:
     """The shipped int8 file of a network for inputs of side `size`.
 
-    None if there is none, if it was made from other weights or for another size, or if this processor would need
-    weights of 7 bits, see `machine.saturates`.
+    None if there is none, if it is damaged, was made from other weights or for another size, or if this processor would
+    need weights of 7 bits, see `machine.saturates`.
     """
     path = loaded.source.with_name(f"{loaded.source.stem}_int8.xml")
-    if loaded.source.parent != SHIPPED or machine.saturates() or not path.with_suffix(".bin").is_file():
+    if loaded.source.parent != SHIPPED or machine.saturates():
         return None
     try:
-        entry = ElementTree.parse(path).find(f"./rt_info/{KEY}")
+        tree = ElementTree.parse(path)
+        constants = [entry for entry in tree.iter("data") if entry.get("offset") is not None]
+        end = max((int(entry.get("offset", 0)) + int(entry.get("size", 0)) for entry in constants), default=0)
+        if path.with_suffix(".bin").stat().st_size < end:  # OpenVINO maps it into memory and would crash
+            return None
+        entry = tree.find(f"./rt_info/{KEY}")
         record = read_record(path, None if entry is None else entry.get("value"), (NETWORK_FORMAT,))
     except (OSError, ElementTree.ParseError):
         return None

@@ -52,6 +52,12 @@ def test_a_damaged_file_does_not_count(loaded, tmp_path):
     (tmp_path / "tiny_int8.bin").unlink()
     assert calibrated_file(loaded, 64) is None
     write(tmp_path, loaded.sha256, 64)
+    text = (tmp_path / "tiny_int8.xml").read_text()
+    (tmp_path / "tiny_int8.xml").write_text(text.replace("<net>", '<net><data offset="0" size="9"/><data shape="9"/>'))
+    (tmp_path / "tiny_int8.bin").write_bytes(bytes(8))
+    assert calibrated_file(loaded, 64) is None, "the weights end too early"
+    (tmp_path / "tiny_int8.bin").write_bytes(bytes(9))
+    assert calibrated_file(loaded, 64) is not None
     (tmp_path / "tiny_int8.xml").write_text("<net><rt_info>")
     assert calibrated_file(loaded, 64) is None
 
