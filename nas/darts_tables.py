@@ -10,6 +10,7 @@ from scipy.special import stdtrit
 
 from evaluation.tables.writer import Table, markdown
 from nas.evidence import COLUMNS, Training, genotype_file, read_mixtures
+from nas.evidence_statistics import LEVEL
 from nas.mixtures import correlation
 from nas.watch import agreement
 from net.genotype import load
@@ -31,7 +32,6 @@ SEEDS = {
 """What differs from the search by `darts` with the same seed -> group."""
 STARTS = "darts_start"
 """Group whose searches differ from each other in their start alone."""
-LEVEL = 0.95
 
 
 def remedies_table(rows: Sequence[Training]) -> str:

@@ -96,7 +96,10 @@ def _open_openvino(path: Path) -> Exported:
     if not whole:
         model.reshape([1, 3, record["size"], record["size"]])
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[record["precision"]]})
-    run: Run = lambda inputs: compiled(inputs)[0].copy()  # noqa: E731
+
+    def run(inputs: NDArray[Any]) -> NDArray[np.float32]:
+        return compiled(inputs)[0].copy()
+
     if whole:
         return Exported(record, run)
     return Exported(record, lambda pixels: np.stack([network_map(run, record["size"], image) for image in pixels]))

@@ -6,7 +6,7 @@ sub-networks are noisy, while each of the 600 informs about 31 edges. By edge it
 edge it has a fifth of them, which predict random genotypes better and choose worse ones (docs/search.md).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +142,13 @@ class OneShotStrategy(Strategy):
 
     def _predicted(self, asked: Sequence[Scored], worth: Sequence[Mapping[str, float]]) -> list[float]:
         """What the linear model expects of genotypes: the mean score, and how far their worth is from the mean's."""
+        totals = {
+            one.names: sum(row[name] for row, name in zip(worth, one.names, strict=True))
+            for one in (*self.scored, *asked)
+        }
         drawn = self.scored[: self.settings.scored]
-        total: Callable[[Scored], float] = lambda one: sum(  # noqa: E731
-            row[name] for row, name in zip(worth, one.names, strict=True)
-        )
-        level = float(np.mean([one.score - total(one) for one in drawn]))
-        return [level + total(one) for one in asked]
+        level = float(np.mean([one.score - totals[one.names] for one in drawn]))
+        return [level + totals[one.names] for one in asked]
 
     def _worth(self) -> list[dict[str, float]]:
         """Effect of each candidate on each edge, from the random sub-networks, with shrinkage."""
