@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
+from nas.cell_tables import dilation_table, half_table, likeness_table
 from nas.compare_settings import HOMOGENEOUS, PUBLISHED, RANDOM, UNDILATED
 from nas.darts_tables import remedies_table, seeds_table
 from nas.evidence import COLUMNS, SupernetScore, Training, genotypes_of, read_supernet, read_trainings
@@ -47,7 +48,6 @@ EVIDENCE = ROOT / "benchmarks" / "search_evidence"
 TRANSFER = ROOT / "benchmarks" / "search_transfer"
 COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
 UNSEARCHED = (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)
-HALVES = ("effects_half", "effects_half_again", "oneshot_half")
 LEAST = 30
 """Genotypes that a rank correlation needs before the page shows it as a finding."""
 
@@ -70,6 +70,7 @@ def write_report(
     genotypes = genotypes_of(evidence)
     tables = {
         "state": state_of(rows, scores), "groups": groups_table(rows), "half": half_table(rows),
+        "likeness": likeness_table(rows, genotypes),
         "dilation": dilation_table(rows),
         "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
         "smaller": smaller_table(smaller), "transfer": transfer_table(rows, read_trainings(transfer)),
@@ -123,7 +124,7 @@ def state_of(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:
         return "`trainings.csv` has no row yet: the evidence has not been run."
     listed = ", ".join(f"{group} {count}" for group, count in counts.items())
     judged = len({(row.group, row.search_seed) for row in scores})
-    return f"{len(rows)} trainings; genotypes by group: {listed}; supernets that scored the pool: {judged}."
+    return f"{len(rows)} trainings; genotypes by group: {listed}; searches whose supernet scored the pool: {judged}."
 
 
 def groups_table(rows: Sequence[Training]) -> str:
@@ -202,50 +203,6 @@ def repeat_table(rows: Sequence[Training]) -> str:
     heads = ["weighted F", "genotypes", "correlation of two seeds [95 %]", "spread of genotypes", "of trainings",
              "second seed less first", "gain of the best of 8"]  # fmt: skip
     return markdown(Table(heads, lines))
-
-
-def half_table(rows: Sequence[Training]) -> str:
-    """Trainings of cells at half of the decoder's multiply-adds, beside the published ones with the same seed."""
-    published = {row.training_seed: row for row in rows if (row.group, row.genotype) == (PUBLISHED, "resnet50")}
-    halves = sorted(
-        (row for row in rows if row.group in HALVES), key=lambda row: (row.group, row.genotype, row.training_seed)
-    )
-    if not published or not halves:
-        return "None has been trained yet."
-    lines = []
-    for row in [*published.values(), *halves]:
-        cells = [_beside(row, published.get(row.training_seed), column) for column in COLUMNS]
-        lines.append([f"{row.group} {row.genotype}", str(row.training_seed), f"{row.gmac:.3f}", *cells])
-    return markdown(Table(["cells", "seed", "GMAC", *(f"{name} weighted F" for name in COLUMNS.values())], lines))
-
-
-def dilation_table(rows: Sequence[Training]) -> str:
-    """Each genotype without its dilated operations, less itself: the same cost and the same training seed."""
-    by_key = {row.key: row for row in rows}
-    lines, gains = [], []
-    for row in rows:
-        group, _, name = row.genotype.partition("_")
-        before = by_key.get((group, name, row.training_seed))
-        if row.group != UNDILATED or before is None:
-            continue
-        pairs = [(getattr(row, column), getattr(before, column)) for column in COLUMNS]
-        gains.append([own - other if own is not None and other is not None else np.nan for own, other in pairs])
-        lines.append([f"{group} {name}", str(before.dilated), *(f"{gain:+.4f}" for gain in gains[-1])])
-    if len(gains) < 2:
-        return "Fewer than two genotypes have been trained both ways."
-    table = np.array(gains)  # (genotypes, datasets)
-    errors = table.std(0, ddof=1) / len(table) ** 0.5
-    mean = [f"{value:+.4f} ± {error:.4f}" for value, error in zip(table.mean(0), errors, strict=True)]
-    heads = ["cells", "dilated before", *(f"{name} weighted F less" for name in COLUMNS.values())]
-    return markdown(Table(heads, [*lines, ["mean ± standard error", "", *mean]]))
-
-
-def _beside(row: Training, other: Training | None, column: str) -> str:
-    """A score, and how much it exceeds that of another training where there is one."""
-    own, theirs = getattr(row, column), getattr(other, column, None)
-    if own is None:
-        return "not scored"
-    return f"{own:.4f}" if theirs is None or other is row else f"{own:.4f} ({own - theirs:+.4f})"
 
 
 def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:

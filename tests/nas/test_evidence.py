@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from nas.cell_tables import dilation_table, half_table, likeness_table
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
-from nas.evidence_report import dilation_table, groups_table, half_table, put, ranks_table, repeat_table, write_report
+from nas.evidence_report import groups_table, put, ranks_table, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
+from net.genotype import Genotype
 from net.settings import SpaceConfig
 from utils.errors import UserError
 
@@ -82,6 +84,7 @@ PAGE = "# Page\n" + "".join(
         "remedies",
         "seeds",
         "dilation",
+        "likeness",
     )
 )
 
@@ -148,7 +151,7 @@ def test_cells_of_half_the_cost_are_compared_within_a_seed():
     assert [(cell[0], cell[1], cell[3]) for cell in cells] == [
         ("published resnet50", "0", "0.8200"), ("published resnet50", "1", "0.8300"),
         ("effects_half 3", "2", "0.8100"), ("effects_half 4", "0", "0.8300 (+0.0100)"),
-        ("effects_half 4", "1", "0.8500 (+0.0200)"),
+        ("effects_half 4", "1", "0.8500 (+0.0200)"), ("effects_half, mean of 1", "0", "0.8300 (+0.0100)"),
     ]  # fmt: skip
 
 
@@ -162,6 +165,18 @@ def test_cells_without_dilation_are_compared_with_themselves():
         ["published vgg16", "4", "+0.0100"], ["random 1", "4", "+0.0300"],
         ["mean ± standard error", "", "+0.0200 ± 0.0100"],
     ]  # fmt: skip
+
+
+def test_the_likeness_of_a_group_is_counted_in_pairs():
+    """Three genotypes with one operation throughout, two of them equal: 31, 0 and 0 equal operations."""
+    plain, dilated = (
+        Genotype.choose(lambda edge, name=name: name, "released") for name in ("conv_3x3", "dil_conv_3x3")
+    )
+    rows = [row("found", str(number)) for number in range(3)] + [row("found", "0", 1), row("alone", "0")]
+    genotypes = {("found", "0"): plain, ("found", "1"): plain, ("found", "2"): dilated, ("alone", "0"): plain}
+    (line,) = likeness_table(rows, genotypes).splitlines()[2:]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == ["found", "3", "10.3 (0 to 31)", "6.0", "7.3", "7.3", "3.0", "3.7", "3.7"]
 
 
 def test_random_cells_above_the_mean_of_a_group_are_counted():
