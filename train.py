@@ -118,20 +118,27 @@ def train_step(run: Run, batch: Batch) -> Step:
 
 
 def finish_epoch(run: Run) -> None:
-    """Validates, keeps the best weights, moves on to the next epoch and saves."""
+    """Moves on to the next epoch, validates where that is due, and saves."""
+    progress = run.progress
+    progress.epoch, progress.batch = progress.epoch + 1, 0
+    if progress.epoch % run.config.validate_every == 0 or progress.epoch == run.config.epochs:
+        with run.averaged():
+            keep_best(run)
+    run.session.save()
+
+
+def keep_best(run: Run) -> None:
+    """Validates and keeps the weights if they are the best so far."""
     from training.run import BEST
 
     progress = run.progress
-    progress.epoch, progress.batch = progress.epoch + 1, 0
-    with run.averaged():
-        scores = validate_epoch(run)
-        worth = scores.get("wfm", float(progress.epoch))  # without a validation split the last epoch is kept
-        if worth > progress.best:
-            progress.best, progress.best_epoch, progress.best_scores = worth, progress.epoch, scores
-            with run.processes.agreeing():
-                if run.processes.first:
-                    run.save_best(run.config.out / BEST)
-    run.session.save()
+    scores = validate_epoch(run)
+    worth = scores.get("wfm", float(progress.epoch))  # without a validation split the last epoch is kept
+    if worth > progress.best:
+        progress.best, progress.best_epoch, progress.best_scores = worth, progress.epoch, scores
+        with run.processes.agreeing():
+            if run.processes.first:
+                run.save_best(run.config.out / BEST)
 
 
 def validate_epoch(run: Run) -> dict[str, float]:

@@ -36,6 +36,7 @@ from nas.evidence import (
     genotypes_of,
     read_searches,
     read_trainings,
+    taken,
     training_of,
     write_trainings,
 )
@@ -177,13 +178,15 @@ def budget_of(config: CompareConfig, space: SpaceConfig, sets: Sets) -> dict[str
 
 
 def fixed_candidates(comparison: Comparison) -> list[Candidate]:
-    """Published, random, undilated and homogeneous genotypes, all as files below `--out`."""
+    """Published, random, undilated, taken and homogeneous genotypes, all as files below `--out`."""
     config, space = comparison.config, comparison.space
     found = [_keep(comparison, PUBLISHED, name, load(name)) for name in config.published]
     found += [_keep(comparison, RANDOM, str(seed), genotype) for seed, genotype in _random(comparison)]
     wanted = set(config.undilated)
     plain = [one for one in found if wanted & {one.group, one.path.stem} and dilated(one.genotype)]
     found += [_keep(comparison, UNDILATED, f"{one.group}_{one.name}", without_dilation(one.genotype)) for one in plain]
+    for key, (genotype, seed) in taken(config.source, config.taken).items():
+        found.append(_keep(comparison, *key, genotype, seed))
     if config.homogeneous:
         for name in allowed(space, "inner"):
             weights = torch.tensor([[float(name == other) for other in space.operations]] * 31)

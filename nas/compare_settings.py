@@ -29,6 +29,8 @@ class CompareConfig:
         published: names of published genotypes.
         undilated: groups (`random`, `published`) or genotypes (`random_0`) that are also trained with every dilated
             operation replaced by the plain one of the same cost.
+        taken: groups (`oneshot`) or genotypes (`oneshot_0`) of `source` that are trained here as well.
+        source: evidence that they come from.
         homogeneous: whether genotypes with one operation on all edges are trained, one for each operation.
         train_seeds: one training for each, of every genotype.
         consensus: names of variants whose searches also vote together: one genotype from the mean of their weights,
@@ -54,6 +56,8 @@ class CompareConfig:
     target: Annotated[float, Limit(0, 1e18)] = 0.0
     published: list[str] = field(default_factory=lambda: ["resnet50"])
     undilated: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    source: Path = Path("benchmarks/search_evidence")
     homogeneous: bool = False
     train_seeds: Annotated[list[int], Limit(0, 2**32 - 1)] = field(default_factory=lambda: [0, 1])
     consensus: list[str] = field(default_factory=list)

@@ -136,6 +136,29 @@ def genotypes_of(folder: Path) -> dict[tuple[str, str], Genotype]:
     return {key: load(genotype_file(folder, *key)) for key in wanted}
 
 
+def taken(folder: Path, wanted: Sequence[str]) -> dict[tuple[str, str], tuple[Genotype, int | None]]:
+    """(group, genotype) -> its operations and the seed of its search; nothing where nothing is wanted.
+
+    Args:
+        folder: of the evidence.
+        wanted: groups (`oneshot`) or single genotypes (`oneshot_0`).
+
+    Raises:
+        ResultsError: if something wanted is not there.
+    """
+    rows = read_trainings(folder) if wanted else []
+    known = {key: row for row in rows for key in (row.group, f"{row.group}_{row.genotype}")}
+    if missing := [name for name in wanted if name not in known]:
+        groups = ", ".join(sorted({row.group for row in rows}))
+        raise ResultsError(f"taken: {folder} has no '{missing[0]}'. Name a genotype there or one of its groups: {groups}.")
+    seeds = {
+        (row.group, row.genotype): row.search_seed
+        for row in rows
+        if {row.group, f"{row.group}_{row.genotype}"} & set(wanted)
+    }
+    return {key: (load(genotype_file(folder, *key)), seed) for key, seed in seeds.items()}
+
+
 def genotypes_by_training(folder: Path) -> dict[tuple[str, str, int], tuple[CellGenotype, ...]]:
     """The cells of every row of trainings.csv, by its key.
 

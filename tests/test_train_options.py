@@ -200,6 +200,18 @@ def test_without_a_validation_split_no_score_is_made_up(begin):
         assert json.loads(file.metadata()["notes"])["held_out"] == {}
 
 
+def test_epochs_between_validations(begin, monkeypatch):
+    """The last epoch is always validated; without a split the weights of the last epoch are still kept."""
+    validated = []
+    monkeypatch.setattr(train, "validate_epoch", lambda run: validated.append(run.progress.epoch) or {"wfm": 0.5})
+    run = begin("--validate-every", "2", "--epochs", "5")
+    run.progress.epoch = 0
+    for _ in range(5):
+        train.finish_epoch(run)
+    assert validated == [2, 4, 5] and run.progress.best_epoch == 2
+    assert load_checkpoint(run.config.out / "last.pt")["progress"]["epoch"] == 5
+
+
 def test_an_average_is_what_is_validated_and_kept(begin):
     run = begin("--average.decay", "0.99", "--epochs", "1")
     train.train_epoch(run)

@@ -28,7 +28,7 @@ WITHOUT_EFFECT = frozenset({"out", "data.workers", "data.cache", "save_every", "
 """Settings that do not change what a run computes."""
 LATER = {
     "distillation.maps": None, "distillation.weight": None, "effects.groups": ["random"], "effects.trainings": None,
-    "network.context": "none", "oneshot.effects": "edges",
+    "network.context": "none", "oneshot.effects": "edges", "validate_every": 1,
 }  # fmt: skip
 """Settings that earlier versions did not have, with the value that means what they computed. At that value the key of a
 run stays as it was."""

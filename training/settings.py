@@ -125,6 +125,8 @@ class TrainConfig:
         seeds: of order, augmentation and validation split where they shall differ from it.
         device: auto, cpu, cuda or mps.
         precision: auto measures for about 3 s which one is fastest; a run that resumes keeps its precision.
+        validate_every: epochs between validations; the last epoch is always validated. More than 1 where scoring takes
+            a large share of an epoch, as on a GPU.
         log_every: steps between lines of the log.
         save_every: steps between checkpoints; one is written at the end of every epoch as well.
         save_minutes: minutes between checkpoints, where that comes first; 0 counts steps only.
@@ -151,6 +153,7 @@ class TrainConfig:
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
     device: DeviceName = "auto"
     precision: Precision = "auto"
+    validate_every: Count = 1
     log_every: Count = 20
     save_every: Count = 200
     save_minutes: NotNegative = 15.0

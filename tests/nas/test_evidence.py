@@ -1,10 +1,12 @@
 """The evidence as files: rows are replaced, never mixed, and the page is written from them alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nas.cell_tables import dilation_table, half_table, likeness_table
-from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings
+from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings, taken
 from nas.evidence_report import groups_table, put, ranks_table, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
@@ -44,6 +46,18 @@ def test_rows_are_read_back_and_replaced(evidence):
     assert len(again) == 38 and again["random", "3", 0] == changed
     header = (evidence / "trainings.csv").read_text().splitlines()[0]
     assert header == "group,genotype,search_seed,training_seed,gmac,dilated,wfm_validation,wfm_ecssd,wfm_duts"
+
+
+def test_groups_and_genotypes_are_taken_with_the_seed_of_their_search(evidence):
+    rows = [replace(row("oneshot", "3", 1), search_seed=3), replace(row("oneshot", "3"), search_seed=3)]
+    genotypes = genotypes_of(evidence)
+    add_trainings(evidence, rows, {("oneshot", "3"): genotypes["oneshot", "3"]}, BUDGET)
+    found = taken(evidence, ["oneshot", "random_7"])
+    assert set(found) == {("oneshot", str(seed)) for seed in range(5)} | {("random", "7")}
+    assert found["oneshot", "3"] == (genotypes["oneshot", "3"], 3) and found["random", "7"][1] is None
+    assert taken(evidence, []) == {}
+    with pytest.raises(ResultsError, match="has no 'darts'. Name a genotype there or one of its groups: oneshot, random"):
+        taken(evidence, ["oneshot", "darts"])
 
 
 def test_another_budget_is_refused(evidence):
