@@ -31,15 +31,15 @@ from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 
 CHECKS: dict[str, tuple[Callable[[Sizes], Values], int]] = {
-    "maps": (right.maps, 60),
+    "maps": (right.maps, 70),
     "engine": (right.engine, 40),
-    "second_order": (right.second_order, 60),
+    "second_order": (right.second_order, 80),
     "joined": (right.joined, 40),
     "resume": (right.resume, 50),
     "processes": (right.processes, 40),
-    "mixed_precision": (right.mixed_precision, 40),
+    "mixed_precision": (right.mixed_precision, 90),
     "compiled": (right.compiled, 100),
-    "waits": (right.waits, 40),
+    "waits": (right.waits, 80),
     "roofline": (speed.roofline, 30),
     "train_speed": (speed.train_speed, 60),
     "search_speed": (speed.search_speed, 60),

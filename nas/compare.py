@@ -14,7 +14,6 @@ after every run; into `--evidence` a row of trainings.csv for each training, and
 import json
 import shlex
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +50,7 @@ from net.genotype import Genotype, load
 from net.settings import SpaceConfig
 from settings.parser import parse
 from settings.plugins import run_files
-from training.run_group import Run, RunGroup, file_content, settings_content, training_run
+from training.run_group import Run, RunGroup, file_content, settings_content, side_by_side, training_run
 from training.settings import TrainConfig
 from utils.errors import say
 from utils.files import replace_text
@@ -228,7 +227,7 @@ def searched_candidates(comparison: Comparison) -> list[Candidate]:
         else:
             runs[variant, seed] = run
     folders: dict[tuple[str, int], Path] = {}
-    with ThreadPoolExecutor(config.jobs) as threads:
+    with side_by_side(config.jobs) as threads:
         searched = threads.map(comparison.searches.complete, runs.values())
         for one, folder in tqdm(zip(runs, searched, strict=True), "search", len(runs), unit="run", disable=None):
             folders[one] = folder
@@ -320,7 +319,7 @@ def train_all(comparison: Comparison, candidates: Sequence[Candidate]) -> None:
         if elsewhere.get((candidate.group, candidate.name, seed)) != candidate.genotype.cells
         or comparison.trainings.held(run_of(comparison, candidate, seed)) is not None
     ]
-    with ThreadPoolExecutor(config.jobs) as threads:
+    with side_by_side(config.jobs) as threads:
         trained = threads.map(lambda run: train_once(comparison, *run), runs)
         bar = tqdm(zip(runs, trained, strict=True), "train and score", len(runs), unit="run", disable=None)
         # Scored here, one by one: torch.fx, which folds networks, is not made for several threads.

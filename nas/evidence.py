@@ -150,7 +150,9 @@ def taken(folder: Path, wanted: Sequence[str]) -> dict[tuple[str, str], tuple[Ge
     known = {key: row for row in rows for key in (row.group, f"{row.group}_{row.genotype}")}
     if missing := [name for name in wanted if name not in known]:
         groups = ", ".join(sorted({row.group for row in rows}))
-        raise ResultsError(f"taken: {folder} has no '{missing[0]}'. Name a genotype there or one of its groups: {groups}.")
+        raise ResultsError(
+            f"taken: {folder} has no '{missing[0]}'. Name a genotype there or one of its groups: {groups}."
+        )
     seeds = {
         (row.group, row.genotype): row.search_seed
         for row in rows

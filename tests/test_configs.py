@@ -38,4 +38,4 @@ def test_the_papers_networks_have_the_fields_recipe(name):
 
 def test_stages_are_settings_of_their_own():
     config = parse(TrainConfig, "", ["--config", str(FOLDER / "lite.yaml")])
-    assert config.data.stages[1] == SizeStage(0.5, [192]) and config.data.sizes_at(0.6) == [192]
+    assert config.data.stages[0] == SizeStage(0.0, [160, 192, 224]) and config.data.sizes_at(0.4) == [160, 192, 224]

@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -129,6 +131,17 @@ class RunGroup:
         if code:
             last = (output.read_text("utf-8").strip().splitlines() or ["no output"])[-1]
             raise RunGroupError(f"{run.program} ended with code {code}: {last[:120]} (all output: {output})")
+
+
+@contextmanager
+def side_by_side(jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for runs. After an error no further run begins, so that it shows as soon as those that have begun end."""
+    with ThreadPoolExecutor(jobs) as threads:
+        try:
+            yield threads
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def training_run(title: str, arguments: Sequence[object]) -> Run:

@@ -40,8 +40,8 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
     """The precision of that name; `auto` takes bfloat16 where the hardware computes in it, else float32.
 
     fp32 is IEEE float32: products and convolutions on CUDA, for which PyTorch may use TensorFloat-32, are set to it for
-    the whole process. tf32 sets them to TensorFloat-32. On CUDA cuDNN then measures its convolutions once a shape and
-    keeps the fastest, unless deterministic kernels are asked for: networks here see few shapes.
+    the whole process. tf32 sets them to TensorFloat-32. cuDNN takes its convolutions by rule, as is PyTorch's default:
+    measuring them cost minutes where a training draws several sizes, see docs/cuda.md.
 
     Raises:
         DeviceError: if the precision is named and the device does not support it.
@@ -58,8 +58,6 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
     # torch.export reads the older flags, and PyTorch raises where they contradict the newer ones.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
     cudnn: Any = torch.backends.cudnn  # its parts are set at run time
-    if device.type == "cuda":
-        cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     for backend in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):
         backend.fp32_precision = "tf32" if name == "tf32" else "ieee"
     return name

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from benchmarks import loss_ablation
-from benchmarks.loss_ablation import CHOICE, MEASURES, Budget, cell, draw_images, report, spread, terms
+from benchmarks import loss_ablation, recipes
+from benchmarks.ablation import CHOICE, MEASURES, Budget, cell, draw_images, spread
+from benchmarks.loss_ablation import report, terms
 from data.layouts import find_pairs
 from data.synthetic import write_scenes
 from tests.conftest import ROOT
@@ -83,3 +84,24 @@ def test_another_setting_trains_again_and_the_same_does_not(tmp_path, monkeypatc
     second = ablation(tmp_path, monkeypatch, "--epochs", "2", "--variants", "iou", "--jobs", "2")
     assert len(second) == 6 and first.items() <= second.items()
     assert (tmp_path / "runs" / "benchmarks" / "loss_ablation.md").is_file(), "no committed table is touched"
+
+
+def test_recipes_are_compared_with_the_first_seed_by_seed(tmp_path, monkeypatch, capsys, forked_runs):
+    write_scenes(tmp_path / "data", 6, 40, seed=0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lite.yaml").write_text(
+        f"network: {{encoder: test_efficientnet, genotype: {ROOT}/tests/every_operation.json, channels: 16}}\n"
+        "data: {root: x, workers: 0}\nlog_every: 1\n"
+    )
+    words = ["--train", str(tmp_path / "data"), "--config", str(tmp_path / "lite.yaml"), "--variants", "gate",
+             "--seeds", "2", "--images", "4", "--choice", "2", "--size", "32", "--epochs", "1", "--batch", "2",
+             "--encoder-weights", "none", "--device", "cpu", "--engine", "torch", "--precision", "fp32"]  # fmt: skip
+    assert recipes.main(words) == 0
+    printed = capsys.readouterr().out.splitlines()
+    rows = (tmp_path / "runs" / "benchmarks" / "recipes.csv").read_text().splitlines()
+    assert rows[0] == "variant,seed,maxf,wfm,mae,msiou" and len(rows) == 5
+    means = json.loads(printed[-1])
+    scored = [row.split(",") for row in rows[1:]]
+    assert means["gate"] == pytest.approx(sum(float(row[3]) for row in scored if row[0] == "gate") / 2, abs=1e-4)
+    line = next(one for one in printed if one.startswith("| a gate"))
+    assert float(line.split("|")[3].split("±")[0]) == pytest.approx(means["gate"] - means["recipe"], abs=2e-4)

@@ -235,7 +235,16 @@ def test_a_genotype_from_another_space_is_refused(arguments):
 def test_cells_of_other_evidence_are_trained_under_their_names(arguments, tmp_path):
     given, out = arguments
     compare.main(given)
-    more = ["--variants", "{}", "--random-seeds", "[]", "--taken", '["searched_0"]', "--source", str(out.parent / "evidence")]
+    more = [
+        "--variants",
+        "{}",
+        "--random-seeds",
+        "[]",
+        "--taken",
+        '["searched_0"]',
+        "--source",
+        str(out.parent / "evidence"),
+    ]
     config = parse(CompareConfig, "", [*given, *more, "--evidence", str(tmp_path / "other"), "--out", str(tmp_path)])
     (found,) = compare.fixed_candidates(compare.prepare(config))
     assert (found.group, found.name, found.search_seed) == ("searched", "0", 0)

@@ -56,7 +56,9 @@ def test_groups_and_genotypes_are_taken_with_the_seed_of_their_search(evidence):
     assert set(found) == {("oneshot", str(seed)) for seed in range(5)} | {("random", "7")}
     assert found["oneshot", "3"] == (genotypes["oneshot", "3"], 3) and found["random", "7"][1] is None
     assert taken(evidence, []) == {}
-    with pytest.raises(ResultsError, match="has no 'darts'. Name a genotype there or one of its groups: oneshot, random"):
+    with pytest.raises(
+        ResultsError, match="has no 'darts'. Name a genotype there or one of its groups: oneshot, random"
+    ):
         taken(evidence, ["oneshot", "darts"])
 
 

@@ -1,12 +1,13 @@
 """Runs that belong together are done once, and are recognised by what they compute."""
 
 import json
+from threading import Event, Timer
 
 import pytest
 
 from data.synthetic import write_scenes
 from net.genotype import Genotype, load
-from training.run_group import Run, RunGroup, RunGroupError, training_run
+from training.run_group import Run, RunGroup, RunGroupError, side_by_side, training_run
 
 PROGRAM = """
 import sys
@@ -120,3 +121,14 @@ def test_the_record_says_what_the_run_depends_on(tmp_path, program):
     folder = RunGroup(tmp_path / "group").complete(Run("one", program, ("--lr", "1"), {"lr": 1}))
     record = json.loads((folder / "run.json").read_text())
     assert record["content"] == {"lr": 1} and record["arguments"] == ["--lr", "1"]
+
+
+def test_after_an_error_nothing_more_begins():
+    """An error in scoring once showed only when all other trainings had ended."""
+    begun, go_on = [], Event()
+    with pytest.raises(RunGroupError, match="scoring"), side_by_side(1) as threads:
+        runs = threads.map(lambda number: (begun.append(number), go_on.wait(10) if number else None), range(20))
+        next(runs)
+        Timer(0.2, go_on.set).start()
+        raise RunGroupError("scoring failed")
+    assert len(begun) <= 2
