@@ -94,7 +94,7 @@ def test_the_examples_need_the_runtime_alone(make, engine, predictor, root, tmp_
 def test_int8_is_calibrated_on_the_users_images_and_scores_are_reported(root, tmp_path, bench, capsys):
     need("openvino", "nncf")
     path = tmp_path / "small.xml"
-    command = ["--size", "96", "--engine", "openvino", "--precision", "int8", "--out", path]
+    command = ["--size", "128", "--engine", "openvino", "--precision", "int8", "--out", path]
     command += ["--calibration", root / "data/samples", "--images", root / "data/samples", "--data", f"B={bench}/data"]
     assert export.main(list(map(str, command))) == 0
     record = open_exported(path).record

@@ -164,8 +164,10 @@ def test_published_networks_keep_their_maps_on_photos_for_fewer_operations(name,
                                             ("lite", (255, 193))])  # fmt: skip
 def test_whole_networks_keep_their_maps_at_odd_sizes_in_both_topologies(name, size, topology, root):
     if name == "lite":
-        shipped = load_network("lite").network
-        network = AutoMSFNet(shipped.encoder, replace(shipped.genotype, topology=topology), 64).eval()
+        loaded = load_network("lite")
+        shipped, config = loaded.network, loaded.config
+        genotype = replace(shipped.genotype, topology=topology)
+        network = AutoMSFNet(shipped.encoder, genotype, config.channels, config.context).eval()
         network.load_state_dict(shipped.state_dict())
     else:
         torch.manual_seed(0)
