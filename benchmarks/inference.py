@@ -32,6 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +48,7 @@ from benchmarks.tables import UPDATE_HELP, table_folder
 from data.image_io import read_image, write_png
 from inference.engines.base import EngineError, EngineName, EnginePrecision
 from inference.engines.choice import build_engine
+from inference.engines.sample_images import prepared_samples
 from inference.folding.network import fold
 from inference.map_writer import MapWriter, streams_for
 from inference.memory import keep_memory
@@ -174,6 +176,7 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
             timed = ways(variant, tasks, Path(folder))
             calls |= {(variant.name, variant.precision, way): timed[way] for way in names}
         seconds = alternate(calls, options.rounds)
+    apart = differences(loaded, variants)
     gmac = {
         "plain": count_gmac(loaded.network, loaded.size),
         "folded": count_gmac(fold(loaded.network, loaded.size), loaded.size),
@@ -185,6 +188,7 @@ def measure_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
             "ms": {way: 1000 * median(seconds[engine, precision, way]) / images_of(way, count) for way in names},
             "spread": {way: spread(seconds[engine, precision, way]) for way in names},
             "memory": memory_of(name, engine, precision) if options.memory else None,
+            "difference": apart.get((engine, precision), 0.0),
         }
         for engine, precision in [PLAIN, *((variant.name, variant.precision) for variant in variants)]
     ]
@@ -259,6 +263,18 @@ def ways(variant: Variant, tasks: Sequence[Task], folder: Path) -> dict[str, Cal
         "pipeline 1": one_by_one,
         "pipeline 8": as_test_py,
     }
+
+
+def differences(loaded: LoadedNetwork, variants: Sequence[Variant]) -> dict[tuple[str, str], float]:
+    """Mean absolute difference of each variant's maps from those of the network in float32, on the sample images."""
+    images = prepared_samples(loaded.size)
+    with torch.inference_mode():
+        exact = torch.cat([loaded.network(image).p1.sigmoid() for image in images.split(1)])  # (N, 1, S, S)
+    found: dict[tuple[str, str], float] = {}
+    for one in variants:
+        logits = torch.from_numpy(np.stack([one.lone.logits([(image,)])[0] for image in images]))
+        found[one.name, one.precision] = (logits.sigmoid().reshape_as(exact) - exact).abs().mean().item()
+    return found
 
 
 def spread(values: Sequence[float]) -> float:

@@ -50,6 +50,15 @@ def test_figures_follow_from_the_times(tmp_path):
     assert "noisy" in (tmp_path / "report.svg").read_text()
 
 
+def test_auto_is_compared_with_what_it_may_take():
+    """int8 of seeded weights is fastest and wrong."""
+    one = part(plain_fp32=240.0, torch_fp32=80.0, openvino_int8=40.0)
+    one["auto"] = ["torch", "fp32"]
+    assert inference_report.figures({"resnet50": one})["auto_over_best"] == 0.5
+    one["rows"][2]["difference"] = 0.02
+    assert inference_report.figures({"resnet50": one})["auto_over_best"] == 1.0
+
+
 def test_the_share_is_that_of_the_variant_which_auto_takes():
     one = part(plain_fp32=240.0, torch_bf16=80.0, openvino_bf16=60.0)
     one["auto"] = ["openvino", "bf16"]
