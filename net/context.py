@@ -1,8 +1,8 @@
 """Global context on E5: every position of the coarsest level learns what the whole image holds.
 
-Not in the paper; our addition, off by default and not measured yet. A block works on E5 after its lateral convolution,
-(B, C, h, w) with few positions: stride 32 for most encoders, 16 for VGG-16. It starts as the identity, because its last
-projection starts at zero. So a network that takes trained weights starts from exactly their maps.
+Not in the paper; our addition, off by default. What it is worth: docs/recipes.md. A block works on E5 after its lateral
+convolution, (B, C, h, w) with few positions: stride 32 for most encoders, 16 for VGG-16. It starts as the identity,
+because its last projection starts at zero. So a network that takes trained weights starts from exactly their maps.
 """
 
 import math
