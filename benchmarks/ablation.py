@@ -175,8 +175,13 @@ def cell(scores: Scores, variant: str, other: str | None, name: str, measure: st
     text = f"{mean(here):.4f} ± {spread(here):.4f}"
     if other is None:
         return text
-    gains = [one - two for one, two in zip(here, values(scores, other, name, measure, seeds), strict=True)]
-    return f"{text} ({mean(gains):+.4f} ± {spread(gains) / len(gains) ** 0.5:.4f})"
+    return f"{text} ({difference(here, values(scores, other, name, measure, seeds))})"
+
+
+def difference(here: Sequence[float], there: Sequence[float]) -> str:
+    """Mean difference, seed by seed, and its standard error."""
+    gains = [one - two for one, two in zip(here, there, strict=True)]
+    return f"{mean(gains):+.4f} ± {spread(gains) / len(gains) ** 0.5:.4f}"
 
 
 def spread(numbers: Sequence[float]) -> float:

@@ -16,7 +16,18 @@ from statistics import mean, median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.ablation import CHOICE, MEASURES, Budget, Finished, Variant, add_options, budget_of, run_all, spread
+from benchmarks.ablation import (
+    CHOICE,
+    MEASURES,
+    Budget,
+    Finished,
+    Variant,
+    add_options,
+    budget_of,
+    difference,
+    run_all,
+    values,
+)
 from benchmarks.tables import UPDATE_HELP, table_folder
 from evaluation.tables.writer import Table, comma_separated, markdown
 from utils.errors import exit_on_user_error
@@ -55,23 +66,22 @@ def main(words: list[str] | None = None) -> int:
         replace_text(ROOT / "docs" / "recipes.csv", comma_separated(HEADS, rows))
     print(f"{budget_of(options)}, seeds: {options.seeds}\n")
     print(markdown(Table(HEADS, rows)))
-    print(json.dumps({name: round(mean(values(name, found, "wfm")), 4) for name in names}))
+    print(json.dumps({name: round(mean(scored(name, found, "wfm")), 4) for name in names}))
     return 0
 
 
 def table_row(name: str, found: Mapping[tuple[str, int], Finished]) -> list[str]:
     """Means over the seeds; weighted F less the recipe's seed by seed, with its standard error."""
-    scored = {measure: values(name, found, measure) for measure in MEASURES}
-    gains = [one - other for one, other in zip(scored["wfm"], values(RECIPE, found, "wfm"), strict=True)]
-    less = "" if name == RECIPE else f"{mean(gains):+.4f} ± {spread(gains) / len(gains) ** 0.5:.4f}"
-    means = [f"{mean(scored[measure]):.4f}" for measure in ("wfm", "maxf", "mae")]
+    less = "" if name == RECIPE else difference(scored(name, found, "wfm"), scored(RECIPE, found, "wfm"))
+    means = [f"{mean(scored(name, found, measure)):.4f}" for measure in ("wfm", "maxf", "mae")]
     ratio = speed(name, found) / speed(RECIPE, found)
     return [VARIANTS[name].title, means[0], less, *means[1:], f"{ratio:.2f} x"]
 
 
-def values(name: str, found: Mapping[tuple[str, int], Finished], measure: str) -> list[float]:
+def scored(name: str, found: Mapping[tuple[str, int], Finished], measure: str) -> list[float]:
     """One measure on the images to choose on, by seed."""
-    return [one.scores[CHOICE][measure] for (variant, _), one in sorted(found.items()) if variant == name]
+    seeds = sorted({seed for _, seed in found})
+    return values({run: one.scores for run, one in found.items()}, name, CHOICE, measure, seeds)
 
 
 def speed(name: str, found: Mapping[tuple[str, int], Finished]) -> float:

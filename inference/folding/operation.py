@@ -149,8 +149,8 @@ def _other(builder: Builder, edge: nn.Module, x: Live, size: Size) -> Value:
 def _output_size(edge: nn.Module, channels: int, size: Size) -> Size:
     """Height and width of an operation's output, from a run on zeros.
 
-    Shapes alone, on the device `meta`, would load PyTorch's compiler: a second of the way to the first map.
+    The device `meta` computes shapes alone, but LayerNorm there loads PyTorch's compiler, which delays the first map.
     """
-    with torch.inference_mode():
+    with torch.no_grad():
         output = edge(torch.zeros(1, channels, *size))
     return cast(Size, tuple(output.shape[-2:]))

@@ -21,7 +21,7 @@ from inference.saliency import to_8bit
 from inference.weights import load_network
 from net.context import build_context
 
-SIDE = 160  # of the shipped network here; each engine converts it once for all tests
+SIDE = 256  # of the shipped network here; each engine converts it once for all tests
 PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnx", "onnxscript", "onnxruntime")}
 
 
@@ -177,13 +177,12 @@ def exact(photos):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"], indirect=True)
 def test_int8_scores_of_the_shipped_network(name, shared, photos, exact):
-    """Max F and MAE on real photos get no worse than a little, and change; calibrated on other ones."""
+    """Max F and MAE on real photos move little; calibrated on other ones."""
     pytest.importorskip("nncf", reason="needs nncf (requirements-deploy.txt)")
     others = sorted((shared / "datasets/DUTS-TR/DUTS-TR-Image").iterdir())[::450]
     mae, best = scores_of(photos, name, "int8", others)
     most = 0.005 if machine.saturates() else 0.003  # weights of 7 bits round more coarsely
-    assert mae != exact[0] and mae - exact[0] < most and exact[1] - best < most
-    assert abs(mae - exact[0]) < 0.01 and abs(best - exact[1]) < 0.02
+    assert 0 < abs(mae - exact[0]) < most and abs(best - exact[1]) < most
 
 
 @pytest.mark.slow
