@@ -5,13 +5,14 @@
     python benchmarks/model_tables.py FOLDER ...        several folders where the parts were scored apart
     python -m evaluation.tables --write                 puts the tables into the documents
 
-Writes weights/NAME_scores.csv of our models, and peers.csv, peers_tests.csv and failures.csv to docs/.
+Writes weights/NAME_scores.csv of our models, and peers.csv, peers_tests.csv, failures.csv and worst.csv to docs/.
 """
 
 import csv
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -47,6 +48,7 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> int:
     replace_text(root / "docs" / "peers_tests.csv", tests_table(tests))
     parts = {row["data_set"]: folder for folder in folders for row in rows_of(folder / "tables.csv")}
     replace_text(root / "docs" / "failures.csv", strata_table([(part, parts[part]) for part in PARTS]))
+    replace_text(root / "docs" / "worst.csv", worst_table([(part, parts[part]) for part in PARTS]))
     return 0
 
 
@@ -116,6 +118,20 @@ def strata_table(parts: Iterable[tuple[str, Path]]) -> str:
                         [part, title, stratum, images, *(with_interval(methods[name], "wfm") for name in OURS)]
                     )
     return comma_separated(["part", "images by", "stratum", "images", *OURS], lines)
+
+
+def worst_table(parts: Iterable[tuple[str, Path]]) -> str:
+    """How much of what our models lose in weighted F the worst images hold, and the score without them."""
+    lines: list[list[str]] = []
+    for part, folder in parts:
+        for name in OURS:
+            found = sorted(float(row["wfm"]) for row in rows_of(folder / "scores" / part / f"{name}.csv"))
+            count, lost = len(found), [1 - value for value in found]
+            share = sum(lost[: count // 10]) / sum(lost)
+            lines.append([part, name, f"{100 * share:.0f} %", short(mean(found)), short(mean(found[count // 20 :]))])
+    return comma_separated(
+        ["part", "model", "lost by the worst tenth", "weighted F", "without the worst twentieth"], lines
+    )
 
 
 def with_interval(row: Row, key: str) -> str:

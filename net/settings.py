@@ -24,7 +24,7 @@ class NetworkConfig:
         genotype: shipped name (`resnet50`, `vgg16`, `lite`) or path of a genotype JSON. Its topology is its own.
         channels: width C of laterals and cells; 128 in the paper.
         context: block on E5 that sees the whole image: `none` (the paper's), `gate` or `attention`, see `net.context`.
-            Our addition; docs/recipes.md shows what the attention is worth. It starts as the identity. A search has none.
+            Our addition, see docs/recipes.md for its worth. It starts as the identity. A search has none.
     """
 
     encoder: str = "resnet50"

@@ -27,6 +27,9 @@ def folder(tmp_path):
             values = {"difference": -0.0123, "low": -0.02, "high": 0.0001, "p": 0.01, "adjusted": 0.03}
             pair = {"data_set": part, "first": first, "second": second}
             tests += [pair | {"key": key} | values for key in ("mae", "wfm")]
+        for method in ("lite", "base"):
+            (out / "scores" / part).mkdir(parents=True, exist_ok=True)
+            write(out / "scores" / part / f"{method}.csv", [{"wfm": 0.0}, {"wfm": 0.1}, *([{"wfm": 0.9}] * 18)])
         for kind in STRATA:
             rows = [{kind: stratum, "images": images, "method": method, "wfm": 0.7, "wfm_low": 0.6, "wfm_high": 0.8}
                     for stratum, images in (("few", 4), ("many", 96)) for method in ("lite", "base")]  # fmt: skip
@@ -53,6 +56,8 @@ def test_tables_hold_our_parts_in_order(folder, tmp_path):
     assert len(peers) == 10 and peers[3] == "ECSSD-250,U2-Net" + ",.822 (.722 to .922)" * 7
     tests = (tmp_path / "docs" / "peers_tests.csv").read_text().splitlines()
     assert len(tests) == 10 and tests[1] == "ECSSD-250,lite less base,-.012 (-.020 to .000),.030"
+    worst = (tmp_path / "docs" / "worst.csv").read_text().splitlines()
+    assert len(worst) == 7 and worst[1] == "ECSSD-250,lite,51 %,.815,.858"  # 1.9 of 3.7; 16.3 of 20; 16.3 of 19
     strata = (tmp_path / "docs" / "failures.csv").read_text().splitlines()
     assert len(strata) == 10 and strata[1] == "ECSSD-250,object's share,many,96" + ",.700 (.600 to .800)" * 2
 
