@@ -127,15 +127,17 @@ def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
         return network
     if not isinstance(network, fx.GraphModule):
         return Autocast(network, dtype)
-    network = copy.deepcopy(network).to(dtype)
+    network = copy.deepcopy(network)
     graph = network.graph
+    for name, module in network.named_children():
+        if not name.startswith(HEAD):
+            module.to(dtype)
     for node in list(graph.nodes):
         if node.op == "placeholder":
             with graph.inserting_after(node):
                 cast = graph.call_method("to", (node, dtype))
             node.replace_all_uses_with(cast, delete_user_cb=lambda user, cast=cast: user is not cast)
         elif node.op == "call_module" and str(node.target).startswith(HEAD):
-            network.get_submodule(str(node.target)).float()
             with graph.inserting_before(node):
                 node.args = (graph.call_method("float", (node.args[0],)),)
     network.recompile()

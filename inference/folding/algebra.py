@@ -107,6 +107,17 @@ def then_shrink(kernel: Kernel, factor: int) -> Kernel | None:
     return replace(kernel, weight=weight, stride=factor, padding=padding, dilation=1)
 
 
+def apart(kernel: Kernel) -> tuple[Kernel, Kernel]:
+    """A convolution to one channel as a 1x1 convolution, which multiplies, and one of its own size, which only adds.
+
+    Libraries compute several channels at a time, so a single one costs them as much as many.
+    """
+    taps, side = kernel.weight.shape[-1] ** 2, kernel.weight.shape[-1]
+    mix = kernel.weight[0].flatten(1).T[:, :, None, None]  # (taps, C, 1, 1)
+    gather = torch.eye(taps, dtype=mix.dtype).view(1, taps, side, side)
+    return Kernel(mix, mix.new_zeros(taps)), replace(kernel, weight=gather)
+
+
 def plus_identity(kernel: Kernel) -> Kernel:
     """kernel(x) + x as one kernel; it must keep size and channels, have an odd side and one group."""
     weight = kernel.weight.clone()

@@ -103,6 +103,17 @@ class Builder:
         make = lambda: self.graph.call_function(F.interpolate, (x.node,), settings)  # noqa: E731
         return Live(self._once(("resize", x.node, size), make), size, x.positive)
 
+    def resize_map(self, x: Live, size: Size, name: str) -> Live:
+        """`resize` of a feature of one channel, as two matrix products.
+
+        Libraries resize several channels at a time, so a single one costs them as much as many.
+        """
+        if x.size == size:
+            return x
+        rows, columns = (resize_matrix(old, new) for old, new in zip(x.size, size, strict=True))
+        wide = self.graph.call_function(torch.matmul, (x.node, self._buffer(columns.T.contiguous(), name)))
+        return Live(self.graph.call_function(torch.matmul, (self._buffer(rows, name), wide)), size)
+
     def add(self, terms: Sequence[Value]) -> Value:
         """The sum of features of one size."""
         constants = [term.tensor for term in terms if isinstance(term, Constant)]
@@ -115,7 +126,7 @@ class Builder:
         *before, node = (term.node for term in live)
         if known is not None and known.any():
             # Added to the last term first: a convolution there takes a constant colour into its bias.
-            node = self.graph.call_method("add", (node, self._buffer(known)))
+            node = self.graph.call_method("add", (node, self._buffer(_one_pixel(known), "constant")))
             self._shifts.append(node)
             positive = positive and bool((known >= 0).all())
         for other in before:
@@ -137,11 +148,22 @@ class Builder:
             self._known[key] = make()
         return self._known[key]
 
-    def _buffer(self, tensor: Tensor) -> fx.Node:
-        uniform = bool((tensor == tensor[:, :, :1, :1]).all())
+    def _buffer(self, tensor: Tensor, name: str) -> fx.Node:
         holder = nn.Module()
-        holder.register_buffer("value", tensor[:, :, :1, :1].clone() if uniform else tensor)
-        return self.graph.get_attr(f"{self.adopt(holder, 'constant')}.value")
+        holder.register_buffer("value", tensor)
+        return self.graph.get_attr(f"{self.adopt(holder, name)}.value")
+
+
+def resize_matrix(old: int, new: int) -> Tensor:
+    """The bilinear resize of a line of pixels as a matrix, (new, old): what `net.fusion_cell.resize` does to each unit
+    vector."""
+    return resize(torch.eye(old)[:, None, :, None], (new, 1))[:, 0, :, 0].T.contiguous()
+
+
+def _one_pixel(feature: Tensor) -> Tensor:
+    """A feature of one colour as a single pixel, (1, C, 1, 1); any other as it is."""
+    pixel = feature[:, :, :1, :1]
+    return pixel.clone() if bool((feature == pixel).all()) else feature
 
 
 def _absorb_constants(network: fx.GraphModule, shifts: Sequence[fx.Node]) -> None:

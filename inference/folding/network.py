@@ -7,7 +7,8 @@ Every step is exact algebra, none is an approximation:
 - a bilinear resize down by f reads the two middle pixels of every f, in both directions. It becomes the stride of the
   convolution before it, or moves before that convolution where the dilation allows it;
 - attention weighs only the pixels that such a resize reads;
-- a resize or pooling that two edges share is computed once.
+- a resize or pooling that two edges share is computed once;
+- the head's convolution to one channel and the resize of that channel become products that libraries compute quickly.
 
 The block on E5 (`net.context`) runs as it is.
 
@@ -20,7 +21,7 @@ from typing import cast
 import torch
 from torch import fx, nn
 
-from inference.folding.algebra import Kernel, norm_terms, plus_identity, then_affine
+from inference.folding.algebra import Kernel, apart, norm_terms, plus_identity, then_affine
 from inference.folding.graph_builder import Builder, Constant, Live, Size, Value
 from inference.folding.operation import convolutions, fold_operation
 from inference.folding.tracing import inline, trace
@@ -29,7 +30,7 @@ from net.fusion_cell import ConvBNReLU, FusionCell
 from utils.errors import UserError
 
 HEAD = "head"
-"""Start of the last convolution's name; engines keep it in float32."""
+"""Start of the names of what computes the logits from the last cell; engines keep it in float32."""
 
 
 class FoldError(UserError):
@@ -58,8 +59,9 @@ def fold(network: AutoMSFNet, size: int | Size) -> fx.GraphModule:
             state = _fold_cell(builder, cast(FusionCell, cell), levels, levels[site].size, state)
         if not isinstance(state, Live):
             raise FoldError("the genotype reads no level of the image, so every map is the same. Search again.")
-        head = Kernel.of(cast(nn.Conv2d, network.heads[-1]))
-        return builder.finish(cast(Live, builder.resize(builder.conv(state, head, HEAD), size)))
+        for kernel in apart(Kernel.of(cast(nn.Conv2d, network.heads[-1]))):
+            state = builder.conv(state, kernel, HEAD)
+        return builder.finish(builder.resize_map(state, size, HEAD))
 
 
 def _levels(builder: Builder, network: AutoMSFNet, size: Size) -> list[Live]:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from inference.folding.algebra import Kernel, norm_terms, plus_identity, then_affine, then_pointwise, then_shrink
+from inference.folding.algebra import Kernel, apart, norm_terms, plus_identity, then_affine, then_pointwise, then_shrink
+from inference.folding.graph_builder import resize_matrix
 
 
 def seeded_norm(channels: int, affine: bool = True) -> nn.BatchNorm2d:
@@ -63,3 +64,20 @@ def test_adding_the_input_is_a_tap_at_the_centre():
     torch.manual_seed(0)
     conv, x = nn.Conv2d(4, 4, 3, padding=2, dilation=2), torch.randn(1, 4, 7, 6)
     torch.testing.assert_close(plus_identity(Kernel.of(conv)).module()(x), conv(x) + x)
+
+
+@pytest.mark.parametrize(("side", "dilation"), [(3, 1), (3, 2), (5, 1)])
+def test_a_convolution_to_one_channel_is_products_and_then_a_sum_of_pixels(side, dilation):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 1, side, padding=dilation * (side // 2), dilation=dilation)
+    products, gather = apart(Kernel.of(conv))
+    assert products.weight.shape == (side**2, 6, 1, 1) and gather.weight.sum() == side**2
+    x = torch.randn(2, 6, 7, 9)
+    torch.testing.assert_close(gather.module()(products.module()(x)), conv(x), atol=1e-5, rtol=1e-5)
+
+
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_a_resize_of_a_line_is_a_matrix(old, new):
+    line = torch.linspace(-1, 1, old).square()[None, None, None]
+    resized = F.interpolate(line, size=(1, new), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(line @ resize_matrix(old, new).T, resized, atol=1e-6, rtol=1e-5)
