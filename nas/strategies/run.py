@@ -18,7 +18,7 @@ from nas.strategies.page import write_strategy_page
 from nas.strategies.predictor import PredictorStrategy
 from nas.strategies.proxy import ProxyStrategy
 from nas.strategies.random_draws import RandomStrategy
-from nas.strategies.task import Outcome, Strategy, Task, base_macs
+from nas.strategies.task import Outcome, Strategy, Task, UnitStoppedError, base_macs
 from nas.versions import versions
 from net.genotype import Genotype
 from net.mixture import check_space
@@ -55,7 +55,11 @@ def search_by_strategy(config: SearchConfig, processes: Processes) -> int:
     bar = tqdm(total=strategy.total, initial=strategy.done, desc=config.strategy, unit="unit", disable=None)
     while strategy.done < strategy.total:
         begin = time.perf_counter()
-        values = strategy.advance()
+        try:
+            values = strategy.advance()
+        except UnitStoppedError:
+            session.after_step()
+            return 130
         spent = time.perf_counter() - begin
         task.account.minutes += spent / 60
         session.progress.step = strategy.done
@@ -85,7 +89,10 @@ def set_up(config: SearchConfig, processes: Processes) -> tuple[Session, RunLog,
     choices = GenotypeSpace(config.space, config.data.size, config.cost)
     judged = split_halves(config)[1]
     account = Account()
-    task = Task(config, processes.device, precision, halves, judged, choices, account, base_macs(config, choices))
+    task = Task(
+        config, processes.device, precision, halves, judged, choices, account, base_macs(config, choices),
+        lambda: bool(session.stop.requested),
+    )  # fmt: skip
     strategy = STRATEGIES[config.strategy](task)
     log = RunLog(config.out)
     table = config.effects.trainings

@@ -6,7 +6,7 @@ import torch
 
 from data.datasets import Batch
 from nas.strategies.account import PASSES
-from nas.strategies.task import Recipe, Task, p1_iou
+from nas.strategies.task import Recipe, Task, UnitStoppedError, p1_iou
 from net.cpu_kernels import accelerate
 from training.random_state import seed_everything
 
@@ -18,6 +18,9 @@ def train_and_score(task: Task, names: Sequence[str], images: Batch) -> float:
         task: of the search.
         names: operations of the genotype.
         images: to score on, from `Task.images`.
+
+    Raises:
+        UnitStoppedError: the search was asked to stop.
     """
     settings, account = task.config.training, task.account
     recipe = Recipe(settings.steps, settings.lr, settings.encoder_lr, settings.weight_decay)
@@ -28,6 +31,8 @@ def train_and_score(task: Task, names: Sequence[str], images: Batch) -> float:
     optimizer = recipe.optimizer(network)
     batches = task.halves.weights_from(0)
     for step in range(recipe.steps):
+        if task.stopped():
+            raise UnitStoppedError
         batch = task.to_device(next(batches))
         recipe.step(optimizer, network, task.loss(network, batch), step)
     network.eval()

@@ -1,7 +1,7 @@
 """What every strategy but `darts` works with, and the interface that it implements."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -64,6 +64,10 @@ class Outcome:
     also: Mapping[str, Judged] = field(default_factory=dict)
 
 
+class UnitStoppedError(Exception):
+    """A request to stop came within a unit of work. The unit is dropped; a resumed search begins it again."""
+
+
 @dataclass(frozen=True)
 class Task:
     """The parts of a search that all strategies share.
@@ -77,6 +81,7 @@ class Task:
         choices: all genotypes with their cost.
         account: what has been spent.
         base_macs: multiply-accumulates of the network without its edges, on one image.
+        stopped: whether the search was asked to stop; a unit that takes minutes asks, and raises `UnitStoppedError`.
     """
 
     config: SearchConfig
@@ -87,6 +92,7 @@ class Task:
     choices: GenotypeSpace
     account: Account
     base_macs: float
+    stopped: Callable[[], bool] = lambda: False
 
     def macs(self, names: Sequence[str]) -> float:
         """Multiply-accumulates of the whole network with these operations on one image."""

@@ -11,6 +11,7 @@ import torch
 from data.synthetic import write_scenes
 from nas.settings import OneShotConfig, RandomConfig, SearchConfig, SearchDataConfig, SearchError, ShortTrainingConfig
 from nas.strategies.run import search_by_strategy
+from nas.strategies.task import Recipe
 from net.derive import random_genotype
 from net.genotype import load
 from net.settings import SpaceConfig
@@ -97,6 +98,32 @@ def test_random_searches_in_a_folder(config, tmp_path):
     assert load(out / "genotype.json").provenance["budget"]["trainings"] == 2
     with pytest.raises(StateError, match="strategy: .* started with random, now it is oneshot|strategy"):
         search_by_strategy(replace(config, out=out), ALONE)
+
+
+def test_a_stop_does_not_wait_for_the_end_of_a_training(config, tmp_path, monkeypatch):
+    """SIGTERM in the second of two trainings: it is dropped, and the resumed search does it from its start."""
+    whole, out, steps = tmp_path / "whole", tmp_path / "stopped", []
+    assert search_by_strategy(replace(config, strategy="random", out=whole), ALONE) == 0
+    step = Recipe.step
+
+    def step_with_a_signal(recipe, *arguments):
+        steps.append(arguments)
+        if len(steps) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(recipe, *arguments)
+
+    stopped = replace(config, strategy="random", out=out)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "step", step_with_a_signal)
+        assert search_by_strategy(stopped, ALONE) == 130
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert len(steps) == 4 and load_checkpoint(out / "last.pt")["progress"]["step"] == 1
+    assert search_by_strategy(stopped, ALONE) == 0
+    assert (out / "scores.json").read_text() == (whole / "scores.json").read_text()
+    budgets = [load(folder / "genotype.json").provenance["budget"] for folder in (out, whole)]
+    assert budgets[0]["trainings"] == budgets[1]["trainings"] == 2 and budgets[0]["gmac"] == budgets[1]["gmac"]
 
 
 def test_several_processes_are_refused(config):
