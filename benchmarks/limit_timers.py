@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.workload import Convolution, Operation, Product, torch_dtypes
 from inference.engines.base import installed
 from inference.engines.openvino_engine import precisions
-from inference.engines.packing import NONE, NarrowConv, PackedConv, unavailable
+from inference.engines.packing import NONE, PackedConv, unavailable
 from inference.memory import keep_memory
 from net.cpu_kernels import FastDepthwise, depthwise_gradients
 from training.precision import candidates
@@ -135,12 +135,8 @@ def _torch_convolutions(one: Convolution, dtype: torch.dtype) -> dict[str, Calla
         f"torch {name}": lambda pair=pair: F.conv2d(pair[0], pair[1], None, *steps) for name, pair in layouts.items()
     }
     if not unavailable():
-        conv = _module(one, dtype)
-        packed = PackedConv(conv, NONE, last[0].shape)
+        packed = PackedConv(_module(one, dtype), NONE, last[0].shape)
         calls["torch packed"] = lambda: packed(last[0])
-        if one.weight[0] == 1 and one.stride == one.dilation == (1, 1):
-            narrow = NarrowConv(conv)
-            calls["torch narrow"] = lambda: narrow(last[0])
     return calls
 
 

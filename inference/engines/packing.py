@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from inference.folding.algebra import keeps_size, understood
+from inference.folding.algebra import understood
 
 Activation = tuple[str, list[float]]
 
@@ -101,28 +101,6 @@ class PackedConv(nn.Module):
         return convolve.binary(x, other, self.weight, self.bias, *self.steps, "add", 1.0, kind, self.scalars, "")
 
 
-class NarrowConv(nn.Module):
-    """A convolution of stride 1 to a single channel, for which oneDNN leaves most of its registers empty.
-
-    Equal to the convolution: every tap is a 1x1 convolution, and the results are shifted and summed.
-
-    Shapes:
-        x: (B, C, H, W); returns (B, 1, H, W).
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.side = conv.kernel_size[0]
-        # conv reads at an offset, fold writes at the opposite one: the taps are flipped in both directions.
-        self.taps = conv.weight.detach()[0].flip(1, 2).permute(1, 2, 0).flatten(0, 1)[:, :, None, None].contiguous()
-        self.bias = conv.bias.detach() if conv.bias is not None else torch.zeros(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        parts = F.conv2d(x, self.taps).flatten(2)  # (B, k * k, H * W)
-        return F.fold(parts, x.shape[-2:], self.side, padding=self.side // 2) + self.bias
-
-
 def _packable(network: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node calls a convolution that oneDNN's operators compute as PyTorch does, on one positional input."""
     if node.op != "call_module" or len(node.args) != 1 or node.kwargs:
@@ -136,9 +114,6 @@ def _packable(network: fx.GraphModule, node: fx.Node) -> bool:
 def _pack_one(network: fx.GraphModule, node: fx.Node) -> None:
     conv = network.get_submodule(str(node.target))
     assert isinstance(conv, nn.Conv2d)
-    if conv.out_channels == 1 and conv.in_channels > 16 and keeps_size(conv) and conv.dilation == (1, 1):
-        network.set_submodule(str(node.target), NarrowConv(conv))
-        return
     add, other = _added(node)
     activation, last = _activated(network, add)
     name = f"packed_{node.name}"

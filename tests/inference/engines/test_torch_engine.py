@@ -6,8 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import fx, nn
 
 from data.image_io import read_image
@@ -129,22 +127,6 @@ def test_private_operators_that_another_pytorch_changed(loaded, monkeypatch, cap
     monkeypatch.setattr(torch.ops, "mkldnn", operators)
     assert (TorchEngine(loaded, 64, "fp32", CPU)(images) - packed).abs().max() < 1e-4
     assert "note: --engine torch: " in capsys.readouterr().err
-
-
-@settings(max_examples=30)
-@given(
-    channels=st.sampled_from([17, 32]),
-    side=st.sampled_from([3, 5, 7]),
-    height=st.integers(1, 20),
-    width=st.integers(1, 20),
-    seed=st.integers(0, 2**31),
-)
-def test_a_convolution_to_one_channel_by_its_taps(channels, side, height, width, seed):
-    torch.manual_seed(seed)
-    conv = nn.Conv2d(channels, 1, side, padding=side // 2)
-    x = torch.randn(2, channels, height, width)
-    with torch.inference_mode():
-        torch.testing.assert_close(packing.NarrowConv(conv)(x), conv(x), atol=1e-4, rtol=1e-4)
 
 
 class Block(nn.Module):
