@@ -58,7 +58,9 @@ def choose(engine: str, precision: str, form: str) -> Kind:
     return kind
 
 
-def convert(loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[Path] = ()) -> Any:
+def convert(
+    loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[Path] = (), by_layer: bool = False
+) -> Any:
     """The network as a model of the engine.
 
     Args:
@@ -66,6 +68,7 @@ def convert(loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[
         size: side of the square that it computes at.
         kind: from `choose`.
         calibration: images for int8.
+        by_layer: correct the biases of int8 layer after layer, see `conversion.quantise`.
 
     Raises:
         EngineError: int8 without images, or NNCF is not installed.
@@ -75,7 +78,9 @@ def convert(loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[
     step = -(-len(calibration) // CALIBRATION_IMAGES)
     samples = [path for path in calibration[::step] if _readable(path)] if calibration else []
     if kind.form == "network":
-        return network_form(loaded, size) if kind.precision == "fp32" else quantised_network(loaded, size, samples)
+        if kind.precision == "fp32":
+            return network_form(loaded, size)
+        return quantised_network(loaded, size, samples, by_layer)
     network = EndToEnd(prepare(loaded, size), size)
     example = {"image": torch.zeros(2, 90, 120, 3, dtype=torch.uint8)}
     dynamic = {"image": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}}
@@ -87,7 +92,8 @@ def convert(loaded: LoadedNetwork, size: int, kind: Kind, calibration: Sequence[
         model = conversion.to_onnx(network, example, ["saliency"], dynamic)
     if kind.precision != "int8":
         return model
-    return conversion.quantise(model, samples, "--precision int8", lambda path: {"image": read_image(path)[None]})
+    read = lambda path: {"image": read_image(path)[None]}  # noqa: E731
+    return conversion.quantise(model, samples, "--precision int8", read, by_layer)
 
 
 def network_form(loaded: LoadedNetwork, size: int) -> Any:
@@ -98,19 +104,14 @@ def network_form(loaded: LoadedNetwork, size: int) -> Any:
     return model
 
 
-def quantised_network(loaded: LoadedNetwork, size: int, samples: Sequence[Path]) -> Any:
-    """Only the network as an OpenVINO model in int8: (B, 3, S, S) prepared float32 to (B, 1, S, S) logits.
-
-    Its biases are corrected by running the model layer after layer, which takes minutes and brings the maps nearer to
-    float32's.
-    """
+def quantised_network(loaded: LoadedNetwork, size: int, samples: Sequence[Path], by_layer: bool) -> Any:
+    """Only the network as an OpenVINO model in int8: (B, 3, S, S) prepared float32 to (B, 1, S, S) logits."""
     example = {conversion.INPUT: torch.zeros(2, 3, size, size)}
     model = conversion.to_openvino(
         prepare(loaded, size), example, {conversion.INPUT: {0: Dim.DYNAMIC}}, [conversion.OUTPUT]
     )
-    return conversion.quantise(
-        model, samples, "--precision int8", lambda path: prepare_image(read_image(path), size)[None].numpy(), True
-    )
+    read = lambda path: prepare_image(read_image(path), size)[None].numpy()  # noqa: E731
+    return conversion.quantise(model, samples, "--precision int8", read, by_layer)
 
 
 def describe(loaded: LoadedNetwork, size: int, kind: Kind) -> Record:

@@ -163,6 +163,7 @@ def test_files_that_cannot_be_opened(make, tmp_path):
         (["--engine", "onnxruntime", "--precision", "bf16"], ("onnx", "onnxscript", "onnxruntime"),
          "--precision bf16: a file for onnxruntime has fp32, int8"),
         (["--engine", "openvino", "--precision", "int8"], ("openvino",), "calibrated on images. Give some of yours"),
+        (["--engine", "torch", "--bias-correction", "once"], (), "--bias-correction: only int8 has one, not fp32"),
         (["--engine", "torch", "--out", "{tmp}/a.onnx"], (), r"a\.onnx: a file for torch ends in \.pt2"),
         (["--engine", "torch", "--out", "{tmp}/file/a.pt2"], (), "cannot be written"),
         (["--engine", "torch", "--images", "{tmp}/none"], (), "no such file or folder"),
