@@ -70,7 +70,7 @@ def write_report(
     genotypes = genotypes_of(evidence)
     tables = {
         "state": state_of(rows, scores), "groups": groups_table(rows), "half": half_table(rows),
-        "likeness": likeness_table(rows, genotypes),
+        "again": again_table(rows), "likeness": likeness_table(rows, genotypes),
         "dilation": dilation_table(rows),
         "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
         "smaller": smaller_table(smaller), "transfer": transfer_table(rows, read_trainings(transfer)),
@@ -150,6 +150,33 @@ def groups_table(rows: Sequence[Training]) -> str:
         best = best_of([value for _, value in means], 8)
         note = f"\n\nExpected best of 8 random genotypes by held-out weighted F: {best:.4f}."
     return markdown(Table(heads, lines)) + note
+
+
+def again_table(rows: Sequence[Training]) -> str:
+    """Groups against the pool, over the genotypes that have training seeds 0 and 1: each seed alone, then both."""
+    pool = _twice([row for row in rows if row.group == RANDOM])
+    beside = len({row.genotype for row in pool})
+    lines = []
+    for group in (group for group in _groups(rows) if group != RANDOM):
+        mine = _twice([row for row in rows if row.group == group])
+        count = len({row.genotype for row in mine})
+        if count < 3 or beside < 3:
+            continue
+        for seeds in ((0,), (1,), (0, 1)):
+            cells = [_versus_pool(mine, pool, column, seeds) for column in COLUMNS]
+            lines.append([group, " and ".join(map(str, seeds)), str(count), _random_above(mine, pool, seeds), *cells])
+    if not lines:
+        return "No group and the pool have three genotypes each that were trained with two seeds."
+    heads = ["cells", "training seed", "genotypes", "random cells above"]
+    return markdown(
+        Table([*heads, *(f"{name} weighted F less the pool's [95 %], p" for name in COLUMNS.values())], lines)
+    )
+
+
+def _twice(rows: Sequence[Training]) -> list[Training]:
+    """The trainings with seeds 0 and 1 of the genotypes that have both."""
+    seeds = {row.genotype: {other.training_seed for other in rows if other.genotype == row.genotype} for row in rows}
+    return [row for row in rows if row.training_seed in (0, 1) and seeds[row.genotype] >= {0, 1}]
 
 
 def _random_above(mine: Sequence[Training], pool: Sequence[Training], seeds: Sequence[int]) -> str:
@@ -309,7 +336,8 @@ def _worth(model: LinearModel, names: Sequence[str], places: Sequence[str], what
 
 
 def draw_pareto(rows: Sequence[Training]) -> Figure:
-    """Held-out weighted F against multiply-adds, a colour a group, with the upper envelope of all."""
+    """Held-out weighted F against multiply-adds, a colour a group, with the upper envelope of all; training seed 0."""
+    rows = [row for row in rows if row.training_seed == 0]  # a seed shifts all genotypes
     with styled():
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
         panel = figure.subplots()

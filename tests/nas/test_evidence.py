@@ -7,7 +7,7 @@ import pytest
 
 from nas.cell_tables import dilation_table, half_table, likeness_table
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings, taken
-from nas.evidence_report import groups_table, put, ranks_table, repeat_table, write_report
+from nas.evidence_report import again_table, groups_table, put, ranks_table, repeat_table, write_report
 from nas.results import ResultsError
 from net.derive import random_genotype
 from net.genotype import Genotype
@@ -101,6 +101,7 @@ PAGE = "# Page\n" + "".join(
         "seeds",
         "dilation",
         "likeness",
+        "again",
     )
 )
 
@@ -208,6 +209,21 @@ def test_a_genotype_counts_once_in_the_size_of_its_group():
     for listed in (rows, rows + again):
         (line,) = groups_table(listed).splitlines()[2:3]
         assert [cell.strip() for cell in line.split("|")[1:6]] == ["random", "4", "0", "0.650", "4.0"]
+
+
+def test_a_gain_is_shown_for_each_training_seed_over_the_genotypes_that_have_both():
+    """Found cells are .01 above the pool with seed 0 and .03 with seed 1; the seed itself is worth .1."""
+    rows = [row("random", str(number), 0, 0.80 + number / 1000) for number in range(5)]
+    rows += [row("random", str(number), 1, 0.90 + number / 1000) for number in range(4)]  # number 4 has one seed
+    found = [row("found", str(number), seed, 0.8015 + gain + 0.1 * seed)
+             for number in range(3) for seed, gain in ((0, 0.01), (1, 0.03))]  # fmt: skip
+    assert again_table(rows + found[:4]).startswith("No group"), "two genotypes"
+    once = [row("once", str(number), 0, 0.9) for number in range(3)]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in
+             again_table(rows + found + once).splitlines()[2:]]  # fmt: skip
+    assert [line[:4] for line in lines] == [["found", seeds, "3", "0 of 4"] for seeds in ("0", "1", "0 and 1")]
+    assert [line[4].split()[0] for line in lines] == ["+0.0100", "+0.0300", "+0.0200"]
+    assert [line[5] for line in lines] == ["not scored"] * 3
 
 
 def test_an_empty_evidence_says_so(tmp_path):
