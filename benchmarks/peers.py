@@ -42,6 +42,7 @@ from evaluation.tables.writer import Table, markdown
 from inference.contact_sheet import SheetRow, contact_sheet
 from inference.engines.base import EnginePrecision
 from inference.engines.calibrated import calibrated_file
+from inference.engines.conversion import file_size
 from inference.memory import keep_memory
 from inference.predictor import Predictor
 from inference.saliency import restore, to_8bit
@@ -125,12 +126,19 @@ def named_sources(values: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-def open_ours(name: str, engine: PeerEngineName, precision: EnginePrecision, title: str = "") -> Method:
-    """A shipped model as a method, called `title` or by its name: see `inference.predictor.Predictor`."""
+def open_ours(name: str, engine: PeerEngineName, precision: EnginePrecision, file: Path | None = None) -> Method:
+    """A shipped model as a method: see `inference.predictor.Predictor`.
+
+    Args:
+        name: of the model.
+        engine, precision: how it runs.
+        file: where it is not that of its weights; then the precision is part of the method's name.
+    """
     loaded = load_network(name)
     predictor = Predictor.from_loaded(loaded, CPU, precision, None, engine)
+    title = name if file is None else f"{name} {precision}"
     return Method(
-        title or name, loaded.source.stat().st_size / 1e6, loaded.size, predictor.precision, predictor.prepare,
+        title, file_size(file or loaded.source) / 1e6, loaded.size, predictor.precision, predictor.prepare,
         lambda prepared: predictor.logits([prepared])[0], lambda raw, size: to_8bit(restore(raw, size)),
     )  # fmt: skip
 
@@ -140,7 +148,7 @@ def in_int8(engine: PeerEngineName, precision: EnginePrecision) -> list[Method]:
     if engine != "openvino" or precision == "int8":
         return []
     files = {name: calibrated_file(loaded := load_network(name), loaded.size) for name in OURS if name in shipped()}
-    return [open_ours(name, engine, "int8", f"{name} int8") for name, file in files.items() if file is not None]
+    return [open_ours(name, engine, "int8", file) for name, file in files.items() if file is not None]
 
 
 def write_maps(method: Method, name: str, root: Path, out: Path) -> None:
