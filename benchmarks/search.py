@@ -9,8 +9,9 @@ A step is a batch for the alphas and a batch for the weights. Variants, each in 
     plain      float32 and contiguous, every mixture computed operation by operation, both backward passes through
                everything: the public DARTS code, first order
     plain bf16 the same in bfloat16 and channels last, where the CPU has bfloat16 units
-    exact      what search.py does: the same sum in fewer passes (net.mixture), the alphas' step without the gradients
-               that it does not need (net.architect), bfloat16 and channels last where the CPU has bfloat16 units
+    exact      the step of search.py: the same sum in fewer passes (net.mixture), the alphas' step without the gradients
+               that it does not need (net.architect), channels last; in bfloat16 where the CPU has bfloat16 units, also
+               where search.py measures float32 to be faster
     partial4   as exact, with a quarter of the channels through the candidates (PC-DARTS, K = 4)
 All have the same loss, optimizers and clipping of both gradients. The limit is measured in the same run, see
 benchmarks/limits.py: every convolution of an exact step alone, and the bytes that everything else moves. Last line:

@@ -111,6 +111,12 @@ def apart(kernel: Kernel) -> tuple[Kernel, Kernel]:
     """A convolution to one channel as a 1x1 convolution, which multiplies, and one of its own size, which only adds.
 
     Libraries compute several channels at a time, so a single one costs them as much as many.
+
+    Args:
+        kernel: weight (1, C, k, k), one group, stride 1.
+
+    Returns:
+        Kernels with weights (k * k, C, 1, 1) and (1, k * k, k, k), to be run in this order.
     """
     taps, side = kernel.weight.shape[-1] ** 2, kernel.weight.shape[-1]
     mix = kernel.weight[0].flatten(1).T[:, :, None, None]  # (taps, C, 1, 1)

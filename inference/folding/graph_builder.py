@@ -107,6 +107,11 @@ class Builder:
         """`resize` of a feature of one channel, as two matrix products.
 
         Libraries resize several channels at a time, so a single one costs them as much as many.
+
+        Args:
+            x: (B, 1, h, w).
+            size: height and width of the result.
+            name: start of the names of the matrices.
         """
         if x.size == size:
             return x

@@ -98,6 +98,24 @@ def test_the_shipped_files_keep_the_maps_and_need_no_calibration(name, monkeypat
     assert engine.precision == "int8" and 0 < difference <= TOLERANCE
 
 
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*_int8.xml")), ids=lambda path: path.stem)
+def test_the_first_convolution_and_the_head_are_not_quantised(path):
+    openvino = pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+    model = openvino.Core().read_model(path)
+    kind = lambda node: node.get_type_name()  # noqa: E731
+    before = lambda node: [port.get_node() for port in node.input_values()]  # noqa: E731
+    first, *others = [node for node in model.get_ordered_ops() if "Convolution" in kind(node)]
+    read_by_first = [kind(node) for node in before(first)]
+    assert "FakeQuantize" not in read_by_first and any("FakeQuantize" in map(kind, before(node)) for node in others)
+    waiting, seen = list(model.get_results()), []
+    while waiting:
+        node = waiting.pop()
+        seen.append(kind(node))
+        if kind(node) != "Relu":
+            waiting += before(node)
+    assert "FakeQuantize" not in seen and seen.count("Convolution") == 2 and "MatMul" in seen
+
+
 @pytest.mark.slow
 def test_a_file_is_made_by_export(tmp_path, root, monkeypatch, capsys):
     for package in ("openvino", "nncf"):
