@@ -8,19 +8,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rounds import alternate
-from utils.device import choose_precision
 
 
-def convolution_rate(batch: int, plain: bool) -> float:
+def convolution_rate(batch: int, precision: str, layout: torch.memory_format) -> float:
     """10^9 multiply-accumulates a second of a lone 3x3 of 128 channels on 64 x 64 pixels, the median of 20 calls.
 
     Args:
         batch: images at once.
-        plain: float32 and contiguous; else bfloat16 where the processor has it, channels last.
+        precision: `fp32` or `bf16`.
+        layout: of image and kernel.
     """
-    precision = "fp32" if plain else choose_precision("auto", torch.device("cpu"))
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    layout = torch.contiguous_format if plain else torch.channels_last
     image = torch.randn(batch, 128, 64, 64, dtype=dtype).to(memory_format=layout)
     kernel = torch.randn(128, 128, 3, 3, dtype=dtype).to(memory_format=layout)
     with torch.inference_mode():

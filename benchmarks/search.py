@@ -10,8 +10,8 @@ A step is a batch for the alphas and a batch for the weights. Variants, each in 
                everything: the public DARTS code, first order
     plain bf16 the same in bfloat16 and channels last, where the CPU has bfloat16 units
     exact      the step of search.py: the same sum in fewer passes (net.mixture), the alphas' step without the gradients
-               that it does not need (net.architect), channels last; in bfloat16 where the CPU has bfloat16 units, also
-               where search.py measures float32 to be faster
+               that it does not need (net.architect), channels last, in the precision that search.py measures to be the
+               fastest
     partial4   as exact, with a quarter of the channels through the candidates (PC-DARTS, K = 4)
 All have the same loss, optimizers and clipping of both gradients. The limit is measured in the same run, see
 benchmarks/limits.py: every convolution of an exact step alone, and the bytes that everything else moves. Last line:
@@ -49,13 +49,13 @@ from net.mixture import MixedOp
 from net.settings import ArchitectConfig, SpaceConfig
 from net.supernet import SuperNet, build_supernet
 from training.optim import build_optimizer
-from training.precision import candidates
+from training.precision import Name, candidates, describe, fastest, trial
 from training.throughput import peak_memory
-from utils.device import autocast, banner, choose_precision
+from utils.device import autocast, banner
 from utils.files import replace_text
 
 STEPS = {"plain": 1, "plain bf16": 1, "exact": 2, "partial4": 3}  # measured in a turn, after one that does not count
-PLAIN = ("plain", "plain bf16")
+PLAIN: dict[str, Name] = {"plain": "fp32", "plain bf16": "bf16"}
 CPU = torch.device("cpu")
 BATCH, SIDE = 2, 256
 ROWS = 12  # kernels in a profile
@@ -77,21 +77,23 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="profile one step of each variant instead")
     parser.add_argument("--update-docs", action="store_true", help=UPDATE_HELP)
     parser.add_argument("--one", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     folder = table_folder(options.update_docs)
-    if options.profile:
-        profile_steps(folder / "search_profile.md")
-        return 0
     if options.one:
-        print(json.dumps(measure(options.one)))
+        print(json.dumps(measure(options.one, options.precision)))
+        return 0
+    precision = measured_precision()
+    if options.profile:
+        profile_steps(precision, folder / "search_profile.md")
         return 0
     results: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants()}
     for variant in tqdm(list(results) * options.rounds, disable=None):
-        command = [sys.executable, __file__, "--one", variant]
+        command = [sys.executable, __file__, "--one", variant, "--precision", precision]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         results[variant].append(json.loads(done.stdout.splitlines()[-1]))
         print(f"{variant}: {results[variant][-1]}", flush=True)
-    report(results, limit_of_step(), folder / "search.md")
+    report(results, limit_of_step(precision), precision, folder / "search.md")
     return 0
 
 
@@ -100,17 +102,30 @@ def variants() -> list[str]:
     return [name for name in STEPS if name != "plain bf16" or "bf16" in candidates(CPU)]
 
 
-def limit_of_step() -> Limit:
-    """The least time for one exact step."""
-    precision = choose_precision("auto", CPU)
-    limit = limit_of(record(prepare("exact"), fused=False), precision)
+def measured_precision() -> Name:
+    """What `search.py --precision auto` takes for this supernet and batch here."""
+    network, config = build_supernet(SpaceConfig()), SearchConfig()
+
+    def loss(image: Tensor, mask: Tensor, name: Name) -> Tensor:
+        with autocast(CPU, name):
+            logits = network(image)
+        return saliency_loss(logits, mask, config.loss).total
+
+    timings = trial(network, loss, BATCH, SIDE, CPU)
+    print(describe(timings, fastest(timings)), flush=True)
+    return fastest(timings)
+
+
+def limit_of_step(precision: Name) -> Limit:
+    """The least time for one exact step in a precision."""
+    limit = limit_of(record(prepare("exact", precision), fused=False), precision)
     assert limit is not None  # PyTorch computes every operation of a step
     return limit
 
 
-def measure(variant: str) -> dict[str, float]:
-    """Median seconds of a step and this process's peak memory in MiB."""
-    step = prepare(variant)
+def measure(variant: str, precision: Name) -> dict[str, float]:
+    """Median seconds of a step, ours in a precision, and this process's peak memory in MiB."""
+    step = prepare(variant, precision)
     seconds: list[float] = []
     for _ in range(STEPS[variant] + 1):
         begin = time.perf_counter()
@@ -120,11 +135,10 @@ def measure(variant: str) -> dict[str, float]:
     return {"seconds": median(seconds[1:]), "memory_mib": memory}
 
 
-def prepare(variant: str) -> Callable[[], None]:
-    """Builds the network and the batches of a variant; what it returns takes one step."""
+def prepare(variant: str, ours: Name) -> Callable[[], None]:
+    """Builds the network and the batches of a variant, ours in a precision; what it returns takes one step."""
     plain = variant in PLAIN
-    precision = "fp32" if variant == "plain" else choose_precision("auto", CPU)
-    layout = torch.contiguous_format if variant == "plain" else torch.channels_last
+    precision = PLAIN.get(variant, ours)
     if not plain:
         keep_memory()
     torch.manual_seed(0)
@@ -142,13 +156,17 @@ def prepare(variant: str) -> Callable[[], None]:
         return saliency_loss(logits, batch[1], config.loss).total
 
     architect = Architect(network, optimizer, ArchitectConfig(), loss)
-    batches = [_batch(layout) for _ in range(2)]
+    batches = [_batch(layout_of(variant)) for _ in range(2)]
     return lambda: (plain_step if plain else our_step)(network, optimizer, architect, batches)
 
 
-def profile_steps(table: Path) -> None:
+def layout_of(variant: str) -> torch.memory_format:
+    """How a variant's images lie in memory."""
+    return torch.contiguous_format if variant == "plain" else torch.channels_last
+
+
+def profile_steps(precision: Name, table: Path) -> None:
     """Writes the kernels that take the most time of a step of each variant, and what the convolutions ask for."""
-    precision = choose_precision("auto", CPU)
     lines = [
         "# Where a search step spends its time", "",
         f"`python benchmarks/search.py --profile`; {banner(CPU, precision)}; ResNet-50, 128 channels, {SIDE} pixels, "
@@ -157,15 +175,15 @@ def profile_steps(table: Path) -> None:
         "128 channels on 64 x 64 pixels, forward, in the variant's precision and layout.",
     ]  # fmt: skip
     for variant in variants():
-        lines += ["", f"## {variant}", "", *profile_of(variant)]
-    lines += ["", "## Convolutions joined", "", *joined()]
+        lines += ["", f"## {variant}", "", *profile_of(variant, precision)]
+    lines += ["", "## Convolutions joined", "", *joined(precision)]
     replace_text(table, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def profile_of(variant: str) -> list[str]:
+def profile_of(variant: str, precision: Name) -> list[str]:
     """Lines about one step of a variant: what it computes, at what rate, and its kernels by time."""
-    step = prepare(variant)
+    step = prepare(variant, precision)
     step()
     work = work_of(step)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -173,7 +191,7 @@ def profile_of(variant: str) -> list[str]:
     events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events) / 1e6
     convolved = sum(event.self_cpu_time_total for event in events if "convolution" in event.key) / 1e6
-    rate = convolution_rate(BATCH, plain=variant == "plain")
+    rate = convolution_rate(BATCH, PLAIN.get(variant, precision), layout_of(variant))
     return [
         f"{total:.2f} s, of which convolutions take {convolved:.2f} s; {work:.0f} billion multiply-accumulates, which "
         f"take {work / rate:.2f} s at {rate:.0f} billion a second.", "",
@@ -184,9 +202,9 @@ def profile_of(variant: str) -> list[str]:
     ]  # fmt: skip
 
 
-def joined() -> list[str]:
+def joined(precision: Name) -> list[str]:
     """Lines: four 3x3 of one input one by one, and as one of four times the width."""
-    dtype = torch.bfloat16 if choose_precision("auto", CPU) == "bf16" else torch.float32
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     image = torch.randn(BATCH, 128, 64, 64, dtype=dtype).to(memory_format=torch.channels_last)
     kernels = [torch.randn(128, 128, 3, 3, dtype=dtype).to(memory_format=torch.channels_last) for _ in range(4)]
     wide = torch.cat(kernels).contiguous(memory_format=torch.channels_last)
@@ -229,9 +247,8 @@ def plain_step(
     optimizer.step()
 
 
-def report(results: dict[str, list[dict[str, float]]], limit: Limit, table: Path) -> None:
+def report(results: dict[str, list[dict[str, float]]], limit: Limit, precision: Name, table: Path) -> None:
     """Prints and writes the table; the last line is JSON."""
-    precision = choose_precision("auto", CPU)
     seconds = {variant: [turn["seconds"] for turn in turns] for variant, turns in results.items()}
     memory = {variant: median(turn["memory_mib"] for turn in turns) for variant, turns in results.items()}
     plain = min(median(seconds[variant]) for variant in PLAIN if variant in seconds)
@@ -250,7 +267,8 @@ def report(results: dict[str, list[dict[str, float]]], limit: Limit, table: Path
         "",
         f"`python benchmarks/search.py`; {banner(CPU, precision)}; ResNet-50, 128 channels, 11 operations, {SIDE} "
         f"pixels, batch {BATCH}; medians over {len(results['plain'])} turns, spread in brackets. plain: "
-        f"float32, contiguous; the others: {precision}, channels last.",
+        "float32, contiguous; plain bf16: bfloat16, channels last; the others: channels last, in the precision that "
+        f"search.py measures to be the fastest, here {precision}.",
         "",
         markdown(Table(heads, rows)),
         "",

@@ -30,6 +30,8 @@ TIE = 1e-7
 class EffectsStrategy(ScoringStrategy):
     """Fits the model to trainings, and takes the genotype with the greatest prediction."""
 
+    computes = False
+
     def __init__(self, task: Task) -> None:
         super().__init__(task, 1)
         self.genotypes, self.observed = trained_genotypes(task, task.config.effects)

@@ -2,11 +2,15 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from data.datasets import Batch
 from nas.genotype_space import GenotypeSpace
 from nas.halves import build_halves, split_halves
 from nas.search_state import FREE
@@ -20,18 +24,20 @@ from nas.strategies.proxy import ProxyStrategy
 from nas.strategies.random_draws import RandomStrategy
 from nas.strategies.task import Outcome, Strategy, Task, UnitStoppedError, base_macs
 from nas.versions import versions
+from net.cpu_kernels import accelerate
 from net.genotype import Genotype
 from net.mixture import check_space
 from settings.limits import in_group
 from settings.parser import to_plain
 from training.checkpoints import StateError
 from training.compatibility import contents, portable
+from training.precision import Name, Timing, settle, trial
 from training.processes import Processes
 from training.progress import Progress
 from training.random_state import seed_everything
 from training.run_log import RunLog
 from training.session import Format, Session
-from utils.device import banner, choose_precision
+from utils.device import banner
 from utils.files import replace_text
 
 STRATEGIES = {
@@ -79,8 +85,7 @@ def search_by_strategy(config: SearchConfig, processes: Processes) -> int:
 def set_up(config: SearchConfig, processes: Processes) -> tuple[Session, RunLog, Task, Strategy]:
     """Builds images, cost table and strategy, then restores the state of an earlier start."""
     session = Session(config, Format("auto-msfnet-strategy", 1, FREE, {}, _refuse), processes)
-    precision = choose_precision(config.precision, processes.device)
-    if precision == "fp16":
+    if config.precision == "fp16":
         raise SearchError("precision: fp16 would need a scaler of the loss. Use bf16, fp32 or auto.")
     with in_group("space"):
         check_space(config.space.operations, config.space.channels, config.space.partial)
@@ -90,25 +95,47 @@ def set_up(config: SearchConfig, processes: Processes) -> tuple[Session, RunLog,
     judged = split_halves(config)[1]
     account = Account()
     task = Task(
-        config, processes.device, precision, halves, judged, choices, account, base_macs(config, choices),
+        config, processes.device, "fp32", halves, judged, choices, account, base_macs(config, choices),
         lambda: bool(session.stop.requested),
     )  # fmt: skip
+    task = replace(task, precision=choose(task, session))
     strategy = STRATEGIES[config.strategy](task)
     log = RunLog(config.out)
     table = config.effects.trainings
     facts = {
-        "device": processes.device.type, "precision": precision, "images": halves.images,
+        "device": processes.device.type, "precision": task.precision, "images": halves.images,
         "operations": contents(config.plugins), "also": [_names(path) for path in config.oneshot.also],
         "trainings": [] if table is None else contents([table]),
     }  # fmt: skip
     session.attach({"search": strategy, "account": account, "log": log}, Progress(), facts, {})
-    processes.print_once(banner(processes.device, precision))
+    processes.print_once(banner(processes.device, task.precision))
     processes.print_once(f"{halves.images['weights']} images for the weights, {halves.images['alphas']} to judge by")
     session.restore()
     replace_text(config.out / "config.json", json.dumps(to_plain(config), indent=2) + "\n")
     log.open(session.progress.step)
     session.rehearse()
     return session, log, task, strategy
+
+
+def choose(task: Task, session: Session) -> Name:
+    """The precision of the search: as stated, as in the checkpoint, or the fastest that a random genotype trains in."""
+    config = task.config
+
+    def measured(device: torch.device) -> dict[Name, Timing]:
+        if not STRATEGIES[config.strategy].computes:
+            return {"fp32": Timing(0.0, 0.0)}
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # a search that resumes measures nothing
+            network = task.network(task.draw(0)).train()
+            if device.type == "cpu":
+                accelerate(network)
+
+        def loss(image: Tensor, mask: Tensor, name: Name) -> Tensor:
+            batch = Batch(image, mask, torch.zeros(len(image), dtype=torch.int64))
+            return replace(task, precision=name).loss(network, batch)
+
+        return trial(network, loss, config.batch, config.data.size, device)
+
+    return settle(config.precision, session, measured)
 
 
 def finish(config: SearchConfig, task: Task, outcome: Outcome, log: RunLog) -> None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -144,10 +144,12 @@ class Strategy(ABC):
     """A way of choosing cells, as units of work between which it can be stopped.
 
     Attributes:
+        computes: whether it runs networks, so that their precision is worth a measurement.
         total: number of units; may grow.
         done: units that are finished.
     """
 
+    computes: ClassVar[bool] = True
     total: int
     done: int
 

@@ -66,7 +66,7 @@ def test_both_steps_clip_the_gradient_of_the_alphas():
 def test_the_report_ends_in_the_record(tmp_path, capsys):
     seconds = {"plain": 16.0, "plain bf16": 8.0, "exact": 4.0, "partial4": 1.0}
     turns = {variant: [{"seconds": value, "memory_mib": 100 * value}] for variant, value in seconds.items()}
-    report(turns, Limit(convolutions=2.0, products=0.0, rest=1.0, ways={}), tmp_path / "table.md")
+    report(turns, Limit(convolutions=2.0, products=0.0, rest=1.0, ways={}), "fp32", tmp_path / "table.md")
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         "exact_share": 0.75, "exact_over_plain": 2.0, "exact_memory": 0.25,
         "partial4_over_plain": 8.0, "partial4_memory": 0.062,

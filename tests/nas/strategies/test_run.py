@@ -10,12 +10,14 @@ import torch
 
 from data.synthetic import write_scenes
 from nas.settings import OneShotConfig, RandomConfig, SearchConfig, SearchDataConfig, SearchError, ShortTrainingConfig
+from nas.strategies import run
 from nas.strategies.run import search_by_strategy
 from nas.strategies.task import Recipe
 from net.derive import random_genotype
 from net.genotype import load
 from net.settings import SpaceConfig
 from training.checkpoints import StateError
+from training.precision import Timing
 from training.processes import Processes
 from training.session import Session
 from utils.checkpoint import load_checkpoint
@@ -124,6 +126,33 @@ def test_a_stop_does_not_wait_for_the_end_of_a_training(config, tmp_path, monkey
     assert (out / "scores.json").read_text() == (whole / "scores.json").read_text()
     budgets = [load(folder / "genotype.json").provenance["budget"] for folder in (out, whole)]
     assert budgets[0]["trainings"] == budgets[1]["trainings"] == 2 and budgets[0]["gmac"] == budgets[1]["gmac"]
+
+
+def test_the_precision_is_measured_once_and_kept(config, finished, tmp_path, monkeypatch):
+    """As in a search by darts; a strategy that runs no network measures nothing."""
+    trials = []
+
+    def injected(network, loss, batch, size, device):
+        value = loss(torch.zeros(batch, 3, size, size), torch.zeros(batch, 1, size, size), "fp32")
+        trials.append((batch, size, network.training, value.requires_grad))
+        return {"fp32": Timing(1.0, 1.0)}
+
+    monkeypatch.setattr(run, "trial", injected)
+    measured = replace(config, precision="auto", out=tmp_path / "measured")
+    assert search_by_strategy(measured, ALONE) == search_by_strategy(measured, ALONE) == 0
+    assert trials == [(4, 32, True, True)], "one trial, of a training batch"
+    assert load(measured.out / "genotype.json").provenance["precision"] == "fp32"
+    assert (measured.out / "scores.json").read_text() == (finished / "scores.json").read_text(), (
+        "random state as before"
+    )
+    monkeypatch.setattr(run.STRATEGIES["oneshot"], "computes", False)
+    assert search_by_strategy(replace(measured, out=tmp_path / "unmeasured"), ALONE) == 0
+    assert len(trials) == 1
+
+
+def test_fp16_is_refused(config):
+    with pytest.raises(SearchError, match="precision: fp16 would need a scaler"):
+        search_by_strategy(replace(config, precision="fp16"), ALONE)
 
 
 def test_several_processes_are_refused(config):
