@@ -44,6 +44,7 @@ __all__ = [
     "ImageMetadata",
     "ImageReadError",
     "Pixels",
+    "decode_with_metadata",
     "from_pillow",
     "read_grey",
     "read_image",
@@ -96,12 +97,16 @@ def read_image_with_metadata(source: Source, max_pixels: int = PIXEL_LIMIT) -> t
         ImageReadError: see `read_image`. Broken metadata is ignored.
     """
     with reading(source):
-        opened = open_image(source, max_pixels)
-        profile, dpi, size = _profile(opened), _dpi(opened), opened.size
-        if opened.orientation > 4:
-            size = (size[1], size[0])
-            dpi = None if dpi is None else (dpi[1], dpi[0])
-        return _upright_colours(opened), ImageMetadata(profile, dpi, size)
+        return decode_with_metadata(open_image(source, max_pixels))
+
+
+def decode_with_metadata(opened: OpenImage) -> tuple[Pixels, ImageMetadata]:
+    """Pixels, (H, W, 3) uint8 RGB, and metadata of a file whose header is read. Use it inside `reading(path)`."""
+    profile, dpi, size = _profile(opened), _dpi(opened), opened.size
+    if opened.orientation > 4:
+        size = (size[1], size[0])
+        dpi = None if dpi is None else (dpi[1], dpi[0])
+    return _upright_colours(opened), ImageMetadata(profile, dpi, size)
 
 
 def read_grey(path: str | Path) -> Pixels:

@@ -1,7 +1,7 @@
 """From images to files: the saliency maps of many images and, where wanted, overlays and cutouts."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.image_files import PIXEL_LIMIT, Source, open_image
-from data.image_io import ImageMetadata, Pixels, read_image_with_metadata, write_png
+from data.image_files import PIXEL_LIMIT, Source, open_image, reading
+from data.image_io import ImageMetadata, Pixels, decode_with_metadata, read_image_with_metadata, write_png
 from inference.compositing import overlay
 from inference.cutouts import Style, write_cutout
 from inference.manifest import NAME as MANIFEST
@@ -151,8 +151,13 @@ class ImageStages:
 
     def load(self, source: Source) -> Loaded:
         """Decodes and prepares an image."""
-        with self._budget.take(READING * self._pixel_count(source)):
-            image, metadata = self._image(source)
+        with reading(source):
+            opened = open_image(source, self.writer.max_pixels)
+            cost = READING * opened.image.size[0] * opened.image.size[1]
+        with self._budget.take(cost):
+            with reading(source):
+                image, metadata = decode_with_metadata(opened)
+            del opened
             height, width = image.shape[:2]
             keep = self._drawn and height * width <= KEPT
             prepared = self.writer.predictor.prepare(image)
@@ -199,13 +204,6 @@ class ImageStages:
 
     def _image(self, source: Source) -> tuple[Pixels, ImageMetadata]:
         return read_image_with_metadata(source, self.writer.max_pixels)
-
-    def _pixel_count(self, source: Source) -> int:
-        """Pixels of an image by its header, for the bound on memory; 0 if unknown."""
-        with suppress(Exception):
-            width, height = open_image(source, self.writer.max_pixels).image.size
-            return width * height
-        return 0
 
 
 @dataclass(frozen=True)

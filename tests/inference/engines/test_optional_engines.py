@@ -57,6 +57,21 @@ def test_float32_maps_are_those_of_pytorch(name, loaded, images):
     assert torch.equal(together[0], together[3])
 
 
+def test_a_network_with_many_weights_runs_batches_as_a_whole(loaded, images, monkeypatch):
+    """OpenVINO: maps do not depend on whether an image is in a whole batch or in the rest."""
+    pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+    monkeypatch.setattr(openvino_engine, "_HEAVY", 0)
+    monkeypatch.setattr(openvino_engine, "_TOGETHER", 2)
+    engine = build_engine(loaded, "openvino", "fp32", streams=2)
+    assert engine.batch == 2 and build_engine(loaded, "openvino", "fp32", streams=1).batch == 1
+    with torch.inference_mode():
+        exact = loaded.network(images).p1.sigmoid()
+    found = engine(images).sigmoid()
+    assert found.shape == (3, 1, 64, 64) and (found - exact).abs().max() < 1e-4
+    torch.testing.assert_close(engine(images[2:]), engine(images)[2:], rtol=0, atol=0)
+    torch.testing.assert_close(engine(images.flip(0))[0], engine(images)[2], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["gate", "attention"])
 def test_a_block_on_e5_computes_what_pytorch_does(name, kind, tmp_path):
     """On 2 x 2 positions there are as many as heads, which hides a wrong order of dimensions."""
