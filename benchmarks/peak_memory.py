@@ -32,6 +32,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.process_memory import megabytes, peak_mb
 from benchmarks.tables import UPDATE_HELP, table_folder
 from data.image_io import read_image, write_jpeg
 from data.layouts import find_pairs
@@ -149,7 +150,7 @@ def readings(words: Sequence[str], out: Path, options: argparse.Namespace) -> li
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         while process.poll() is None:
-            peak = _peak(process.pid)
+            peak = peak_mb(process.pid)
             if peak is not None:
                 found.append(Reading(_written(out / "manifest.jsonl"), peak))
             time.sleep(_POLL)
@@ -207,22 +208,8 @@ def report(
     ])  # fmt: skip
 
 
-def megabytes(kibibytes: int) -> float:
-    """10^6 bytes of what /proc counts."""
-    return round(kibibytes * 1024 / 1e6, 1)
-
-
 def _limit(size: int) -> str:
     return f"{LIMITS[size]:.0f}" if size in LIMITS else "none"
-
-
-def _peak(process: int) -> float | None:
-    """MB; None where the process has just ended."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text("utf-8")
-    except OSError:
-        return None
-    return megabytes(int(status.split("VmHWM:")[1].split()[0])) if "VmHWM:" in status else None
 
 
 def _written(manifest: Path) -> int:
