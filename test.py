@@ -156,17 +156,18 @@ def find(settings: TestSettings, processes: "Processes") -> Request:
     if clip is None:
         named = [dataset_set(name, root, settings.mask_values) for name, root in settings.data.items()]
         sets = named or [images_of(settings.images)]
-    if any(each.shards for each in sets):
-        if settings.sheet:
-            raise UserError(f"--sheet: there is none of the tar shards {settings.images}. Leave it out.")
-        if settings.precision == "int8" and settings.calibration is None:
-            raise UserError("--precision int8: tar shards cannot be calibrated on. Give a folder as --calibration.")
+    shards = any(each.shards for each in sets)
+    if shards and settings.sheet:
+        raise UserError(f"--sheet: there is none of the tar shards {settings.images}. Leave it out.")
     outputs = Outputs.of(settings.out, settings.kinds, sets, style)
     if outputs.file and (settings.sheet or settings.resume):
         raise UserError(f"--out {settings.out}: is one file; --sheet and --resume need a folder as --out.")
     weights = weights_path(settings.weights)
     check_paths(settings, sets, style, outputs, weights)
-    return Request(clip, sets, style, outputs, load_network(weights))
+    loaded = load_network(weights)
+    if shards and settings.precision == "int8" and settings.calibration is None and not ships_int8(settings, loaded):
+        raise UserError("--precision int8: tar shards cannot be calibrated on. Give a folder as --calibration.")
+    return Request(clip, sets, style, outputs, loaded)
 
 
 def open_video(settings: TestSettings) -> "Clip | None":
@@ -238,16 +239,19 @@ def build(settings: TestSettings, request: Request, processes: "Processes") -> "
     return predictor
 
 
+def ships_int8(settings: TestSettings, loaded: "LoadedNetwork") -> bool:
+    """Whether int8 needs no images: a calibrated file ships for every size."""
+    from inference.engines.calibrated import calibrated_file
+
+    sizes = settings.sizes or [loaded.size]
+    return settings.engine != "onnxruntime" and all(calibrated_file(loaded, size) for size in sizes)
+
+
 def calibration_paths(settings: TestSettings, request: Request) -> list[Path]:
     """Images for int8: some from all over `--calibration`, or over the run itself where no calibrated file ships."""
-    from inference.engines.calibrated import calibrated_file
     from inference.tasks import folder_set
 
-    if settings.precision != "int8":
-        return []
-    sizes = settings.sizes or [request.loaded.size]
-    ships = settings.engine != "onnxruntime" and all(calibrated_file(request.loaded, size) for size in sizes)
-    if settings.calibration is None and ships:
+    if settings.precision != "int8" or (settings.calibration is None and ships_int8(settings, request.loaded)):
         return []
     sets = request.sets if settings.calibration is None else [folder_set(settings.calibration)]
     paths = [task.image for each in sets for task in each.tasks]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from data.image_io import read_image, write_png
+from inference.engines import machine
 from inference.predictor import Predictor
 from inference.settings import SAMPLES
 from tests.conftest import make_image
@@ -310,6 +311,19 @@ def test_tar_shards_are_read_and_written(run, photos, tmp_path, capsys):
     assert results(run.out)["sets"][0]["members"] == 3
     assert run("--images", pattern, "--cutout", "--resume") == 0
     assert "2 of 2 shards, 0 images in" in capsys.readouterr().out
+
+
+def test_tar_shards_need_no_images_for_int8_where_a_calibrated_file_ships(run, photos, tmp_path, capsys):
+    pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+    if machine.saturates():
+        pytest.skip("this processor needs weights of 7 bits, which do not ship")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(photos / "a.jpg", "a.jpg")
+    words = ("--images", tmp_path / "s.tar", "--weights", "lite", "--engine", "openvino", "--precision", "int8")
+    with pytest.raises(UserError, match="--precision int8: tar shards cannot be calibrated on"):
+        run(*words, "--size", 64)
+    assert run(*words, "--size", 256) == 0
+    assert "1 of 1 shards, 1 images in" in capsys.readouterr().out
 
 
 def test_calibration_is_of_int8(run, photos):

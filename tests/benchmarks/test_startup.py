@@ -18,26 +18,28 @@ def test_medians_of_the_rounds_after_the_first():
         def start():
             order.append(name)
             wall = next(times)
-            return Seconds(wall, 2 * wall)
+            return Seconds(wall, 2 * wall, 3 * wall)
 
         return start
 
-    assert startup.measure({"a": way("a"), "b": way("b")}, 3) == {"a": Seconds(2, 4), "b": Seconds(20, 40)}
+    assert startup.measure({"a": way("a"), "b": way("b")}, 3) == {"a": Seconds(2, 4, 6), "b": Seconds(20, 40, 60)}
     assert order == ["a", "b"] * 4
 
 
 def test_the_table_and_the_last_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(startup, "import_torch", lambda: Seconds(2.0, 1.5))
-    monkeypatch.setattr(startup, "show_help", lambda: Seconds(0.5, 0.4))
-    monkeypatch.setattr(startup, "first_map", lambda: Seconds(3.25, 4.0))
+    monkeypatch.setattr(startup, "import_torch", lambda: Seconds(2.0, 1.0, 0.5))
+    monkeypatch.setattr(startup, "show_help", lambda: Seconds(0.5, 0.3, 0.1))
+    monkeypatch.setattr(startup, "first_map", lambda: Seconds(3.25, 3.5, 0.5))
+    monkeypatch.setattr(startup, "large_cutout", lambda photo: Seconds(5.0, 4.0, 1.0) if photo.is_file() else None)
     assert startup.main(["--rounds", "1"]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["help_over_torch"] == 0.25 and record["first_map_after_torch"] == 1.25
     assert record["cpu_first_map_after_torch"] == 2.5
+    assert (record["large_cutout_over_torch"], record["large_cutout_system_over_user"]) == (2.5, 0.25)
     written = (tmp_path / "runs/benchmarks/startup.md").read_text()
-    assert "| `--help` | 0.50 | 0.40 | 0.25 | -1.50 |" in written
-    assert "| `first map` | 3.25 | 4.00 | 1.62 | +1.25 |" in written
+    assert "| `--help` | 0.50 | 0.30 | 0.10 | 0.25 | -1.50 |" in written
+    assert "| `first map` | 3.25 | 3.50 | 0.50 | 1.62 | +1.25 |" in written
 
 
 def test_a_process_is_timed_until_its_first_map(tmp_path, monkeypatch):
