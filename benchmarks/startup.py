@@ -178,8 +178,8 @@ def report(medians: Mapping[str, Seconds], record: Mapping[str, Any], rounds: in
     return "\n".join([
         "# Start of test.py against the import of PyTorch", "",
         f"`python benchmarks/startup.py`: new processes, medians of {rounds} alternated rounds on {record['cores']} "
-        f"cores, with warm caches; {banner(torch.device('cpu'), 'auto')}. `first map`: the shipped network on the sample "
-        "images. `large cutout`: map and cutout of one JPEG of 12 megapixels.", "",
+        f"cores, with warm caches; {banner(torch.device('cpu'), 'auto')}. `first map`: the shipped network on the "
+        "sample images. `large cutout`: map and cutout of one JPEG of 12 megapixels.", "",
         markdown(Table(heads, rows)),
     ])  # fmt: skip
 
