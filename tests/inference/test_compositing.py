@@ -122,6 +122,35 @@ def test_strips_give_what_the_whole_image_gives(size, strip, monkeypatch):
     assert (overlay(image, saliency) == whole[1]).all()
 
 
+def drawn(size):
+    """A textured object with thin parts and a soft rim before a textured background, and its map."""
+    height, width = size
+    saliency = np.zeros(size, np.uint8)
+    cv2.ellipse(saliency, (width // 2, height // 2), (width // 4, height // 3), 20, 0, 360, 255, -1)
+    for end in range(0, width, width // 9):
+        cv2.line(saliency, (width // 2, height // 2), (end, 0), 255, 3)
+    saliency = cv2.GaussianBlur(saliency, (0, 0), 2.5)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    front = np.stack([150 + 60 * np.sin(x / 19), 90 + 50 * np.cos(y / 23), 60 + 0 * x], axis=2)
+    back = np.stack([40 + 30 * np.cos(y / 31), 120 + 40 * np.sin(x / 17), 170 + 60 * np.sin((x + y) / 29)], axis=2)
+    share = saliency[..., None] / np.float32(255)
+    return np.rint(share * front + (1 - share) * back).astype(np.uint8), saliency
+
+
+@pytest.mark.parametrize("size", [(1050, 1399), (2101, 1600)])
+def test_a_large_image_is_despilled_like_a_small_one(size, monkeypatch):
+    """Its means are of cells of 2 and 3 pixels; neither side is a whole number of them."""
+    image, saliency = drawn(size)
+    found = despill(image, saliency)
+    rim = (saliency > 12) & (saliency < 243)
+    difference = np.abs(found.astype(int) - whole_despill(image, saliency))
+    seam = np.abs(image.astype(int) - whole_despill(image, saliency))[rim].mean()
+    assert seam > 15 and difference[rim].mean() < 0.6 and difference[saliency > 0].max() < seam
+    assert (found[saliency == 255] == image[saliency == 255]).all()
+    monkeypatch.setattr(compositing, "STRIP", 5000)
+    assert (despill(image, saliency) == found).all()
+
+
 def test_compositing_imports_no_pytorch(root):
     code = "import sys, inference.compositing; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
