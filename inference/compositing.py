@@ -6,12 +6,14 @@ function needs memory for one strip, and the result equals that of a single stri
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
+from utils.hardware import usable_cores
 
 Pixels = NDArray[np.uint8]
 Colours = NDArray[np.float32]
@@ -192,12 +194,20 @@ def object_box(saliency: Pixels, margin: float = 0.0) -> tuple[slice, slice]:
 
 
 def _despill(image: Pixels, saliency: Pixels, out: Pixels) -> None:
-    """Writes the object's colours into the first three channels of `out`, a strip at a time."""
+    """Writes the object's colours into the first three channels of `out`, a strip at a time on each core."""
     cell = max(1, min(saliency.shape) // CELLS)
     fronts, backs = _mean_colours(image, saliency, cell)
-    for rows in _strips(saliency):
+
+    def write(rows: slice) -> None:
         front, back = (_enlarged(means, rows, cell, saliency.shape) for means in (fronts, backs))
         out[rows, :, :3] = np.rint(_corrected(image[rows].astype(np.float32), _shares(saliency[rows]), front, back))
+
+    strips = list(_strips(saliency))
+    if len(strips) == 1:
+        write(strips[0])
+        return
+    with ThreadPoolExecutor(usable_cores(), "strip") as threads:
+        list(threads.map(write, strips))
 
 
 def _mean_colours(image: Pixels, saliency: Pixels, cell: int) -> tuple[Colours, Colours]:

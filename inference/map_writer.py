@@ -28,7 +28,9 @@ Logits = NDArray[np.float32]
 
 MOST_STREAMS = 8  # more calls side by side fill the memory, not the cores
 READING, WRITING, DRAWING = 8, 10, 13  # bytes a pixel while an image is read, its map written, its cutout drawn
-KEPT = 1 << 20  # pixels; a larger image is read again when it is drawn on, since many wait for the network
+KEPT, KEPT_ALONE = 1 << 20, 1 << 24
+"""Pixels of the largest image that is kept until it is drawn on: where many wait for the network, and where one does. A
+larger one is read again."""
 LEAST_BUDGET, BUDGET_OF_A_WORKER = 512 << 20, 128 << 20  # bytes
 
 
@@ -131,7 +133,7 @@ class MapWriter:
             stack.enter_context(one_opencv_thread())
             path = self.outputs.folder / MANIFEST
             log = stack.enter_context(path.open("a", encoding="utf-8")) if self.records else None
-            images = ImageStages(self)
+            images = ImageStages(self, KEPT_ALONE if len(tasks) == 1 else KEPT)
             files = _FileStages(images, log, kept)
             steps = Stages(files.read, images.network, files.write)
             failures = run(self.computed(tasks, kept), steps, batch, self.workers, streams, settled)
@@ -143,10 +145,11 @@ class ImageStages:
 
     Args:
         writer: says what is computed and drawn.
+        kept: pixels of the largest image that is kept until it is drawn on.
     """
 
-    def __init__(self, writer: MapWriter) -> None:
-        self.writer = writer
+    def __init__(self, writer: MapWriter, kept: int = KEPT) -> None:
+        self.writer, self._kept = writer, kept
         self._budget = ByteBudget(max(LEAST_BUDGET, writer.workers * BUDGET_OF_A_WORKER))
 
     def load(self, source: Source) -> Loaded:
@@ -159,7 +162,7 @@ class ImageStages:
                 image, metadata = decode_with_metadata(opened)
             del opened
             height, width = image.shape[:2]
-            keep = self._drawn and height * width <= KEPT
+            keep = self._drawn and height * width <= self._kept
             prepared = self.writer.predictor.prepare(image)
             return Loaded(prepared, (height, width), (image, metadata) if keep else None, None)
 
