@@ -31,7 +31,9 @@ class ConvBNReLU(nn.Sequential):
     """3x3 convolution with bias, BatchNorm, ReLU: (B, C_in, H, W) -> (B, C_out, H, W)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out), nn.ReLU())
+        # In place: BatchNorm's gradient needs its input, not its output, and a step writes less.
+        norm, rectify = nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)
+        super().__init__(nn.Conv2d(channels_in, channels_out, 3, padding=1), norm, rectify)
 
 
 class FusionCell(nn.Module):

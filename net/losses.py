@@ -80,8 +80,9 @@ def saliency_loss(logits: Logits, mask: Tensor, config: LossConfig, done: float 
         config = replace(config, polish=config.polish * done / config.ramp, ramp=0.0)
     with torch.autocast(mask.device.type, enabled=False):
         mask = mask.float()
+        rim = boundary(mask, config.theta0) if config.polish else mask  # once for all outputs
         parts = [
-            torch.stack(_terms(output.float(), mask, config, theta)) * weight
+            torch.stack(_terms(output.float(), mask, rim, config, theta)) * weight
             for output, theta, weight in zip(logits, config.theta, config.outputs, strict=True)
         ]
     bce, iou, polish, registered = torch.stack(parts).sum(0)  # (3 outputs, 4 terms) -> (4,)
@@ -115,14 +116,16 @@ def distilled(terms: LossTerms, logits: Logits, soft_map: Tensor, config: LossCo
     return scaled._replace(total=scaled.total + added, distillation=added)
 
 
-def _terms(logits: Tensor, mask: Tensor, config: LossConfig, theta: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _terms(
+    logits: Tensor, mask: Tensor, rim: Tensor, config: LossConfig, theta: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weighted BCE, IoU, polishing and registered terms of one output; a term that is off costs nothing."""
     off = logits.new_zeros(())
     probability = torch.sigmoid(logits)
     return (
         config.bce * F.binary_cross_entropy_with_logits(logits, mask) if config.bce else off,
         config.iou * iou_loss(probability, mask) if config.iou else off,
-        config.polish * boundary_loss(probability, mask, config.theta0, theta) if config.polish else off,
+        config.polish * _boundary_loss(probability, rim, config.theta0, theta) if config.polish else off,
         sum((weight * REGISTRY.find(name)(logits, mask) for name, weight in (config.terms or {}).items()), off),
     )
 
@@ -167,7 +170,12 @@ def boundary_loss(probability: Tensor, mask: Tensor, theta0: int, theta: int) ->
     Returns:
         A scalar in [0, 1].
     """
-    predicted, true = boundary(probability, theta0), boundary(mask, theta0)
+    return _boundary_loss(probability, boundary(mask, theta0), theta0, theta)
+
+
+def _boundary_loss(probability: Tensor, true: Tensor, theta0: int, theta: int) -> Tensor:
+    """`boundary_loss` for a mask whose boundary is known, (B, 1, H, W)."""
+    predicted = boundary(probability, theta0)
     area = true.sum((1, 2, 3))  # (B,)
     tiny = 1e-7
     precision = (predicted * _dilate(true, theta)).sum((1, 2, 3)) / (predicted.sum((1, 2, 3)) + tiny)

@@ -72,10 +72,13 @@ class Zero(nn.Module):
         return torch.zeros_like(x)
 
 
-def _conv_bn(channels: int, affine: bool, dilation: int, pointwise: bool) -> list[nn.Module]:
-    """ReLU, 3x3, optional 1x1, BatchNorm: the unit of every convolutional candidate."""
+def _conv_bn(channels: int, affine: bool, dilation: int, pointwise: bool, inner: bool) -> list[nn.Module]:
+    """ReLU, 3x3, optional 1x1, BatchNorm: the unit of every convolutional candidate.
+
+    The ReLU of an `inner` unit works in place: it alone reads the BatchNorm before it, whose gradient needs its input.
+    """
     layers: list[nn.Module] = [
-        nn.ReLU(),
+        nn.ReLU(inplace=inner),
         nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False),
     ]
     if pointwise:
@@ -111,7 +114,7 @@ class SpatialAttention(nn.Module):
         mean = x.sum(1, keepdim=True, dtype=_sums(x)) / x.shape[1]
         pooled = torch.cat([mean.to(x.dtype), x.amax(1, keepdim=True)], dim=1)  # (B, 2, H, W)
         weight = torch.sigmoid(self.attend(pooled))  # (B, 1, H, W)
-        return F.relu(self.norm(self.mix(x * weight)))
+        return F.relu(self.norm(self.mix(x * weight)), inplace=True)  # see `_conv_bn`
 
 
 class ChannelAttention(nn.Module):
@@ -142,7 +145,7 @@ class ChannelAttention(nn.Module):
         mean = x.sum((2, 3), dtype=_sums(x)) / (x.shape[2] * x.shape[3])  # as in SpatialAttention
         squeezed = F.relu(self.squeeze(mean.to(x.dtype)))  # (B, C / 16)
         weight = torch.sigmoid(self.excite(squeezed))[:, :, None, None]  # (B, C, 1, 1)
-        return F.relu(self.norm(self.mix(x * weight)))
+        return F.relu(self.norm(self.mix(x * weight)), inplace=True)  # see `_conv_bn`
 
 
 def _convolution(name: str, *, dilation: int = 1, pointwise: bool, repeat: int = 1) -> None:
@@ -150,7 +153,9 @@ def _convolution(name: str, *, dilation: int = 1, pointwise: bool, repeat: int =
 
     @operation(name, source="paper, Figure 7")
     def factory(channels: int, affine: bool) -> nn.Module:
-        units = [layer for _ in range(repeat) for layer in _conv_bn(channels, affine, dilation, pointwise)]
+        units = [
+            layer for place in range(repeat) for layer in _conv_bn(channels, affine, dilation, pointwise, place > 0)
+        ]
         return nn.Sequential(*units)
 
 
