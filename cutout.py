@@ -121,7 +121,9 @@ def plan(image: Path, out: Path | None, style: "Style") -> tuple[list[Plan], Seq
     from inference.cutouts import SUFFIXES, check_format
 
     if image != PIPE and not image.exists():
-        raise UserError(f"{image}: no such file or folder.")
+        from settings.paths import hint
+
+        raise UserError(f"{image}: no such file or folder. {hint(image)}")
     if image != PIPE and image.is_dir():
         return _plan_folder(image, out)
     if out is None:

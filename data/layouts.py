@@ -25,6 +25,7 @@ from data.errors import DataError
 from data.find_files import FoundFiles, search
 from data.image_files import IMAGE_SUFFIXES
 from data.masks import MaskCoding
+from settings.paths import hint
 
 # Names that people give to folders.
 _IMAGE_WORDS = frozenset({"image", "images", "img", "imgs", "im", "ims", "jpegimages", "picture", "pictures", "photos"})
@@ -130,7 +131,7 @@ def find_images(path: str | Path) -> FoundFiles:
     if path.is_file():
         return FoundFiles([path])
     if not path.is_dir():
-        raise LayoutError(f"{path}: no such file or folder.")
+        raise LayoutError(f"{path}: no such file or folder. {hint(path)}")
     found = search(path)
     if found.files:
         return found
@@ -197,7 +198,7 @@ def find_layout(root: str | Path) -> Layout:
     """
     root = Path(root)
     if not root.is_dir():
-        raise LayoutError(f"{root}: no such folder.")
+        raise LayoutError(f"{root}: no such folder. {hint(root)}")
     for level in ([root], _folders(root)):
         found = [layout for folder in level for layout in _layouts_in(folder)]
         if len(found) == 1:

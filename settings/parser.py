@@ -20,6 +20,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from settings.limits import in_group, limit_of
+from settings.paths import hint
 from utils.errors import UserError, one_line
 
 Config = TypeVar("Config")
@@ -229,7 +230,7 @@ def named_folders(values: Sequence[str], option: str) -> dict[str, Path]:
         if name in named:
             raise UserError(f"{option} {value}: the name {name!r} is given twice ({named[name]}). Rename one.")
         if not Path(folder).is_dir():
-            raise UserError(f"{option} {value}: there is no folder {folder}.")
+            raise UserError(f"{option} {value}: there is no folder {folder}. {hint(Path(folder))}")
         named[name] = Path(folder)
     return named
 

@@ -238,7 +238,9 @@ def test_the_program_exits_with_one_line(root, tmp_path):
     command = [sys.executable, root / "test.py", "--images", tmp_path / "none", "--out", tmp_path / "out"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines() == [f"error: {tmp_path}/none: no such file or folder."]
+    assert ended.stderr.splitlines() == [
+        f"error: {tmp_path}/none: no such file or folder. Check the path: {tmp_path} has no none."
+    ]
 
 
 def test_memory_does_not_grow_with_the_images(tiny_weights, tmp_path):
