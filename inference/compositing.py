@@ -7,6 +7,7 @@ function needs memory for one strip, and the result equals that of a single stri
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ Colour = tuple[int, int, int]
 ORANGE: Colour = (230, 159, 0)  # of the colour-blind safe palette of Okabe and Ito
 DIMMED = 0.35  # brightness that the overlay leaves to the background
 SPREADS = (1 / 8, 1 / 64)  # radii of the two rounds of despill, as shares of the shorter side
-CELLS = 512  # cells along the shorter side for which despill computes means; smaller images have a cell a pixel
+CELLS = 1 << 19  # most cells for which despill computes means; in an image of fewer pixels a cell is a pixel
 STRIP = 1 << 17  # pixels of a strip
 BLURRED = 1 / 40  # deviation of a blurred background, as a share of the longer side
 BLUR_SIDE = 512  # longer side, in pixels, at which a background is blurred
@@ -87,9 +88,9 @@ def despill(image: Pixels, saliency: Pixels) -> Pixels:
 
     Source: Forte, "Approximate Fast Foreground Colour Estimation" (ICIP 2021): the object's colour is the
     mean of its surroundings weighted by alpha, corrected by what the mixture leaves unexplained.
-    Differs from it: the radii follow the image's size (there 90 and 6 pixels). Means of an image of 1,024 pixels or
-    more along its shorter side are computed for cells of several pixels: they are smooth, and 12 megapixels take a
-    fifth of the time.
+    Differs from it: the radii follow the image's size (there 90 and 6 pixels). In an image of more than half a
+    megapixel the means are those of cells of several pixels: they are smooth, and 12 megapixels take a fifth of the
+    time.
 
     Shapes:
         image: (H, W, 3); saliency: (H, W); returns: (H, W, 3).
@@ -195,7 +196,7 @@ def object_box(saliency: Pixels, margin: float = 0.0) -> tuple[slice, slice]:
 
 def _despill(image: Pixels, saliency: Pixels, out: Pixels) -> None:
     """Writes the object's colours into the first three channels of `out`, a strip at a time on each core."""
-    cell = max(1, min(saliency.shape) // CELLS)
+    cell = max(1, ceil((saliency.size / CELLS) ** 0.5))
     fronts, backs = _mean_colours(image, saliency, cell)
 
     def write(rows: slice) -> None:

@@ -13,6 +13,7 @@ from inference.engines.base import EngineError, EnginePrecision, Share, check_im
 from inference.engines.calibrated import calibrated_file
 from inference.engines.conversion import Format
 from inference.weights import LoadedNetwork
+from utils.hardware import usable_cores
 
 OPTION = "--engine openvino"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8: of the layers that stay unquantised
@@ -105,10 +106,13 @@ def compile_model(
         steps.input().tensor().set_layout(openvino.Layout("NHWC"))
         steps.input().model().set_layout(openvino.Layout("NCHW"))
         network = steps.build()
+    threads = Share.of(streams).total
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "NUM_STREAMS": streams,
-        "INFERENCE_NUM_THREADS": Share.of(streams).total,
+        "INFERENCE_NUM_THREADS": threads,
+        # Bound to cores, the threads of every process of torchrun would take the first ones.
+        "ENABLE_CPU_PINNING": threads >= usable_cores(),
     }
     return core.compile_model(network, "CPU", settings)
 

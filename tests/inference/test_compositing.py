@@ -137,18 +137,18 @@ def drawn(size):
     return np.rint(share * front + (1 - share) * back).astype(np.uint8), saliency
 
 
-@pytest.mark.parametrize("size", [(1050, 1399), (2101, 1600)])
+@pytest.mark.parametrize("size", [(1050, 1399), (2101, 1600), (300, 5001)])
 def test_a_large_image_is_despilled_like_a_small_one(size, monkeypatch):
-    """Its means are of cells of 2 and 3 pixels; neither side is a whole number of them."""
+    """Its means are of cells of 2 or 3 pixels; the sides are no whole numbers of them."""
     image, saliency = drawn(size)
     found = despill(image, saliency)
     rim = (saliency > 12) & (saliency < 243)
     difference = np.abs(found.astype(int) - whole_despill(image, saliency))
     seam = np.abs(image.astype(int) - whole_despill(image, saliency))[rim].mean()
-    assert seam > 15 and difference[rim].mean() < 0.6 and difference[saliency > 0].max() < seam
+    assert seam > 15 and difference[rim].mean() < seam / 20 and difference[saliency > 0].max() < seam
     assert (found[saliency == 255] == image[saliency == 255]).all()
-    monkeypatch.setattr(compositing, "STRIP", 5000)
-    assert (despill(image, saliency) == found).all()
+    monkeypatch.setattr(compositing, "STRIP", 5000)  # one to four rows
+    assert np.abs(despill(image, saliency).astype(int) - found).max() <= 1, "OpenCV rounds a single row otherwise"
 
 
 def test_compositing_imports_no_pytorch(root):

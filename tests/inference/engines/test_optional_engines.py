@@ -57,6 +57,17 @@ def test_float32_maps_are_those_of_pytorch(name, loaded, images):
     assert torch.equal(together[0], together[3])
 
 
+@pytest.mark.parametrize(("threads", "bound"), [(1, False), (4, True)])
+def test_threads_are_bound_to_cores_by_a_process_that_has_all_cores_only(loaded, threads, bound, monkeypatch):
+    """OpenVINO: two processes of torchrun with a thread each would share the first core of two."""
+    pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(openvino_engine, "usable_cores", lambda: 4)
+    path = conversion.model_file(openvino_engine.FORMAT, loaded, 64)
+    compiled = openvino_engine.compile_model(path, 64, "fp32")
+    assert compiled.get_property("ENABLE_CPU_PINNING") is bound
+
+
 def test_a_network_with_many_weights_runs_batches_as_a_whole(loaded, images, monkeypatch):
     """OpenVINO: maps do not depend on whether an image is in a whole batch or in the rest."""
     pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
