@@ -6,8 +6,8 @@
 
 Many: generated scenes of 400 x 300 pixels as JPEG, in one process and in two of torchrun. Each quarter of a run has its
 own speed and peak memory: both should be level. Large: copies of one scene, enlarged; seconds an image are what
-test.py states, so without its start, for maps alone and with cutouts. Memory is the peak that Linux counts (VmHWM, the
-libraries included) of the process that takes the most. The last line is JSON.
+test.py states, to a tenth of a second for all of them, so without its start, for maps alone and with cutouts. Memory is
+the peak that Linux counts (VmHWM, the libraries included) of the process that takes the most. The last line is JSON.
 """
 
 import argparse
@@ -242,16 +242,21 @@ def report(many: dict[int, list[Quarter]], sizes: dict[str, list[Size]], options
 
 
 def draw(sizes: dict[str, list[Size]]) -> Figure:
-    """Seconds an image and peak memory over megapixels, both axes logarithmic."""
+    """Seconds an image and peak memory over megapixels; megapixels and seconds on logarithmic axes."""
     figure = Figure(figsize=(6.5, 2.6), layout="constrained")
     time_axes, memory_axes = figure.subplots(1, 2)
     for place, (kind, row) in enumerate(sizes.items()):
         megapixels = [one.megapixels for one in row]
         time_axes.plot(megapixels, [one.seconds for one in row], marker="o", markersize=3, label=kind, **style(place))
         memory_axes.plot(megapixels, [one.peak for one in row], marker="o", markersize=3, label=kind, **style(place))
-    for axes, label in ((time_axes, "seconds an image"), (memory_axes, "peak of the process, MB")):
-        axes.set(xscale="log", yscale="log", xlabel="megapixels", ylabel=label)
+    time_axes.set(yscale="log", ylabel="seconds an image")
+    memory_axes.set(ylabel="peak of the process, MB")
+    for axes in (time_axes, memory_axes):
+        axes.set(xscale="log", xlabel="megapixels")
         axes.grid(visible=True)
+        axes.xaxis.set_major_formatter("{x:g}")
+    time_axes.yaxis.set_major_formatter("{x:g}")
+    memory_axes.set_ylim(bottom=0)
     time_axes.legend()
     return figure
 
