@@ -133,8 +133,10 @@ def groups_table(rows: Sequence[Training]) -> str:
     heads += [f"{name} weighted F less the pool's [95 %], p" for name in COLUMNS.values()]
     pool = [row for row in rows if row.group == RANDOM]
     lines = []
-    for group in _groups(rows):
-        mine = [row for row in rows if row.group == group]
+    # Homogeneous cells differ in cost by a factor of six, so each is a line of its own.
+    labels = {row.key: f"{row.group} {row.genotype}" if row.group == HOMOGENEOUS else row.group for row in rows}
+    for group in dict.fromkeys(labels.values()):
+        mine = [row for row in rows if labels[row.key] == group]
         seeds = common_seeds(*(_scores(part, "wfm_validation") for part in (mine, pool)))
         each = {row.genotype: row for row in mine}.values()  # a genotype counts once, however often it was trained
         size = [f"{np.mean([row.gmac for row in each]):.3f}", f"{np.mean([row.dilated for row in each]):.1f}"]
