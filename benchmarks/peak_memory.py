@@ -32,7 +32,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.process_memory import megabytes, peak_mb
+from benchmarks.process_memory import megabytes, peak_mb, recorded
 from benchmarks.tables import UPDATE_HELP, table_folder
 from data.image_io import read_image, write_jpeg
 from data.layouts import find_pairs
@@ -152,7 +152,7 @@ def readings(words: Sequence[str], out: Path, options: argparse.Namespace) -> li
         while process.poll() is None:
             peak = peak_mb(process.pid)
             if peak is not None:
-                found.append(Reading(_written(out / "manifest.jsonl"), peak))
+                found.append(Reading(recorded(out), peak))
             time.sleep(_POLL)
         errors.seek(0)
         if process.returncode:
@@ -210,14 +210,6 @@ def report(
 
 def _limit(size: int) -> str:
     return f"{LIMITS[size]:.0f}" if size in LIMITS else "none"
-
-
-def _written(manifest: Path) -> int:
-    """Images whose outputs are recorded; the first line of a manifest is its heading."""
-    try:
-        return max(0, manifest.read_bytes().count(b"\n") - 1)
-    except OSError:
-        return 0
 
 
 if __name__ == "__main__":

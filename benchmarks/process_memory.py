@@ -1,4 +1,4 @@
-"""Other processes as Linux shows them in /proc, while they run: their peak memory, and their children."""
+"""Other processes while they run: their peak memory and children, as Linux shows them, and the progress of test.py."""
 
 import subprocess
 import tempfile
@@ -49,6 +49,14 @@ def children(process: int) -> list[int]:
         if int(text.rpartition(")")[2].split()[1]) == process:
             found.append(int(status.parent.name))
     return sorted(found)
+
+
+def recorded(out: Path) -> int:
+    """Images of a run of test.py whose outputs are in the manifest of its folder; its first line is the heading."""
+    try:
+        return max(0, (out / "manifest.jsonl").read_bytes().count(b"\n") - 1)
+    except OSError:
+        return 0
 
 
 def megabytes(kibibytes: int) -> float:

@@ -1,6 +1,6 @@
 """How test.py behaves as images become many, and as one image becomes large.
 
-    python benchmarks/scale.py                          10,000 images, then 0.3 to 100 megapixels: 15 minutes, 2 cores
+    python benchmarks/scale.py                          10,000 images, then 0.3 to 100 megapixels: 8 minutes, 2 cores
     python benchmarks/scale.py --count 400 --megapixels 0.3 3
     python benchmarks/scale.py --update-docs            writes benchmarks/scale.md and scale.svg
 
@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.process_memory import largest_peak, watched
+from benchmarks.process_memory import largest_peak, recorded, watched
 from benchmarks.tables import UPDATE_HELP, table_folder
 from data.image_io import Pixels, write_jpeg
 from data.synthetic import scene
@@ -67,7 +67,7 @@ class Watch:
     def __call__(self, processes: Sequence[int]) -> None:
         """Looks at the processes."""
         self.peak = max(self.peak, largest_peak(processes))
-        if len(self.seen) < len(self.marks) and written(self.out) >= self.marks[len(self.seen)]:
+        if len(self.seen) < len(self.marks) and recorded(self.out) >= self.marks[len(self.seen)]:
             self.seen.append((time.perf_counter(), self.peak))
 
 
@@ -200,14 +200,6 @@ def seconds_of(told: str) -> float:
     if found is None:
         raise UserError(f"test.py printed no time: {told[-200:]}")
     return float(found[1])
-
-
-def written(out: Path) -> int:
-    """Maps of a run that are recorded; the first line of a manifest is its heading."""
-    try:
-        return (out / "manifest.jsonl").read_bytes().count(b"\n") - 1
-    except OSError:
-        return 0
 
 
 def report(many: dict[int, list[Quarter]], sizes: dict[str, list[Size]], options: argparse.Namespace) -> str:

@@ -1,6 +1,6 @@
 """Tar shards at scale: 100,000 small images in 200 shards, two processes, one killed in the middle.
 
-    python benchmarks/shards.py                              about 15 minutes on two cores
+    python benchmarks/shards.py                              8 minutes on two cores
     python benchmarks/shards.py --count 2000 --shards 10 --loose 400
     python benchmarks/shards.py --update-docs                writes benchmarks/shards.md
 

@@ -2,7 +2,8 @@
 
 Everything here maps 8-bit arrays to 8-bit arrays and imports neither PyTorch nor files of ours but `utils`, so that
 cutout.py and test.py share it. Large images are composed in strips of rows: beside its inputs and its result a
-function needs memory for one strip, and the result equals that of a single strip.
+function needs memory for a strip on each core, and to despill for means of half a million cells. The result equals that
+of a single strip.
 """
 
 from collections.abc import Iterator
@@ -89,8 +90,7 @@ def despill(image: Pixels, saliency: Pixels) -> Pixels:
     Source: Forte, "Approximate Fast Foreground Colour Estimation" (ICIP 2021): the object's colour is the
     mean of its surroundings weighted by alpha, corrected by what the mixture leaves unexplained.
     Differs from it: the radii follow the image's size (there 90 and 6 pixels). In an image of more than half a
-    megapixel the means are those of cells of several pixels: they are smooth, and 12 megapixels take a fifth of the
-    time.
+    megapixel the means are those of cells of several pixels: they are smooth, and a large image takes less time.
 
     Shapes:
         image: (H, W, 3); saliency: (H, W); returns: (H, W, 3).
@@ -253,9 +253,8 @@ def _reduced(plane: Pixels, cell: int) -> Colours:
     """The mean of each cell of a plane; (H, W, 3) to (ceil(H / cell), ceil(W / cell), 3)."""
     height, width = plane.shape[:2]
     rows, columns = -(-height // cell), -(-width // cell)
-    whole = cv2.copyMakeBorder(
-        plane, 0, rows * cell - height, 0, columns * cell - width, cv2.BORDER_REPLICATE
-    )  # fmt: skip
+    below, right = rows * cell - height, columns * cell - width
+    whole = cv2.copyMakeBorder(plane, 0, below, 0, right, cv2.BORDER_REPLICATE)
     return _colours(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
 
 

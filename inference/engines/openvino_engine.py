@@ -25,7 +25,7 @@ class OpenVinoEngine:
     """See `Engine`. Shapes are fixed, images channels last.
 
     Images of a batch run one by one: as fast as together, in less memory. Those of a network whose weights no cache
-    holds run in fours, which read the weights once: ResNet-50 takes 4 % less time in int8 (Intel Xeon, 2 streams).
+    holds run in fours, which read the weights once.
 
     Args:
         loaded: the network.

@@ -211,6 +211,14 @@ def test_a_genotype_counts_once_in_the_size_of_its_group():
         assert [cell.strip() for cell in line.split("|")[1:6]] == ["random", "4", "0", "0.650", "4.0"]
 
 
+def test_homogeneous_cells_have_a_line_each_since_their_costs_differ():
+    rows = [row("random", str(number), score=0.8 + number / 1000, gmac=0.7 + number / 1000) for number in range(8)]
+    rows += [row("homogeneous", "conv_3x3", score=0.81), row("homogeneous", "skip_connect", score=0.7, gmac=0.2)]
+    lines = [line.split("|")[1].strip() for line in groups_table(rows).splitlines()[2:5]]
+    assert lines == ["random", "homogeneous conv_3x3", "homogeneous skip_connect"]
+    assert "0.7000 (mean); another cost than the pool" in groups_table(rows).splitlines()[4]
+
+
 def test_a_gain_is_shown_for_each_training_seed_over_the_genotypes_that_have_both():
     """Found cells are .01 above the pool with seed 0 and .03 with seed 1; the seed itself is worth .1."""
     rows = [row("random", str(number), 0, 0.80 + number / 1000) for number in range(5)]
