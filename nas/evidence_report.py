@@ -6,9 +6,7 @@ replaced.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,21 +21,19 @@ from nas.evidence_statistics import (
     CELLS,
     SITES,
     Effect,
-    RankCorrelation,
     best_of,
     count_features,
     detectable,
     effect_at_equal_cost,
     family_features,
     family_of,
-    kendall,
     noise_at_equal_cost,
-    rank_correlation,
     repeatability,
     used_operations,
 )
 from nas.linear_model import LinearModel, fit, left_out_predictions
 from nas.matched import common_seeds
+from nas.rank_tables import edges_table, limits_table, ranks_table, transfer_table
 from nas.results import ResultsError, read_compared, write_tables
 from net.genotype import Genotype
 from utils.files import replace_bytes, replace_text
@@ -48,8 +44,6 @@ EVIDENCE = ROOT / "benchmarks" / "search_evidence"
 TRANSFER = ROOT / "benchmarks" / "search_transfer"
 COMPARISONS = (ROOT / "benchmarks" / "compare_lite", ROOT / "benchmarks" / "compare_lite" / "remedies")
 UNSEARCHED = (RANDOM, PUBLISHED, UNDILATED, HOMOGENEOUS)
-LEAST = 30
-"""Genotypes that a rank correlation needs before the page shows it as a finding."""
 
 
 def write_report(
@@ -72,7 +66,9 @@ def write_report(
         "state": state_of(rows, scores), "groups": groups_table(rows), "half": half_table(rows),
         "again": again_table(rows), "likeness": likeness_table(rows, genotypes),
         "dilation": dilation_table(rows),
-        "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores), "effects": effects_table(rows, genotypes),
+        "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores),
+        "limits": limits_table(rows, scores), "edges": edges_table(rows, scores, genotypes),
+        "effects": effects_table(rows, genotypes),
         "smaller": smaller_table(smaller), "transfer": transfer_table(rows, read_trainings(transfer)),
         "remedies": remedies_table(rows), "seeds": seeds_table(evidence),
     }  # fmt: skip
@@ -133,10 +129,7 @@ def groups_table(rows: Sequence[Training]) -> str:
     heads += [f"{name} weighted F less the pool's [95 %], p" for name in COLUMNS.values()]
     pool = [row for row in rows if row.group == RANDOM]
     lines = []
-    # Homogeneous cells differ in cost by a factor of six, so each is a line of its own.
-    labels = {row.key: f"{row.group} {row.genotype}" if row.group == HOMOGENEOUS else row.group for row in rows}
-    for group in dict.fromkeys(labels.values()):
-        mine = [row for row in rows if labels[row.key] == group]
+    for group, mine in _lines(rows).items():
         seeds = common_seeds(*(_scores(part, "wfm_validation") for part in (mine, pool)))
         each = {row.genotype: row for row in mine}.values()  # a genotype counts once, however often it was trained
         size = [f"{np.mean([row.gmac for row in each]):.3f}", f"{np.mean([row.dilated for row in each]):.1f}"]
@@ -159,10 +152,10 @@ def again_table(rows: Sequence[Training]) -> str:
     pool = _twice([row for row in rows if row.group == RANDOM])
     beside = len({row.genotype for row in pool})
     lines = []
-    for group in (group for group in _groups(rows) if group != RANDOM):
-        mine = _twice([row for row in rows if row.group == group])
+    for group, trained in _lines([row for row in rows if row.group != RANDOM]).items():
+        mine = _twice(trained)
         count = len({row.genotype for row in mine})
-        if count < 3 or beside < 3:
+        if count < (1 if trained[0].group == HOMOGENEOUS else 3) or beside < 3:
             continue
         for seeds in ((0,), (1,), (0, 1)):
             cells = [_versus_pool(mine, pool, column, seeds) for column in COLUMNS]
@@ -234,72 +227,6 @@ def repeat_table(rows: Sequence[Training]) -> str:
     return markdown(Table(heads, lines))
 
 
-def ranks_table(rows: Sequence[Training], scores: Sequence[SupernetScore]) -> str:
-    """Kendall's tau between supernets' scores and the trained score of the pool, plain and given the cost.
-
-    Each supernet alone, then the mean of those of a group, and how far two of them agree.
-    """
-    trained = {f"{RANDOM}_{row.genotype}": row for row in rows if row.group == RANDOM and row.training_seed == 0}
-    lines, notes = [], []
-    for group in dict.fromkeys(one.group for one in scores):
-        judged: dict[int, dict[str, SupernetScore]] = {}
-        for one in scores:
-            if one.group == group and one.genotype in trained:
-                judged.setdefault(one.search_seed, {})[one.genotype] = one
-        judged = {seed: found for seed, found in sorted(judged.items()) if len(found) > 2}
-        lines += [[group, str(seed), *_ranked([found], list(found), trained)] for seed, found in judged.items()]
-        common = sorted(set.intersection(*map(set, judged.values()))) if len(judged) > 1 else []
-        if len(common) < 3:
-            continue
-        lines.append([group, f"mean of {len(judged)}", *_ranked(list(judged.values()), common, trained)])
-        tables = [np.array([found[name].score for name in common]) for found in judged.values()]
-        agreed = np.mean([kendall(*pair) for pair in combinations(tables, 2)])
-        notes.append(f"Two supernets of `{group}` agree on these genotypes with a tau of {agreed:+.2f} on average.")
-    if not lines:
-        return "No supernet has scored three trained genotypes yet."
-    heads = ["supernet", "search seed", "genotypes", "tau of the score [95 %]", "partial tau given GMAC",
-             "tau of the prediction [95 %]"]  # fmt: skip
-    return "\n\n".join([markdown(Table(heads, lines)), *notes])
-
-
-def _ranked(
-    supernets: Sequence[Mapping[str, SupernetScore]], names: Sequence[str], trained: Mapping[str, Training]
-) -> list[str]:
-    """Number of genotypes, and tau with the trained scores: of the supernets' mean score, and of their predictions."""
-    rows = [trained[name] for name in names]
-    scores, predicted = (
-        np.array([fmean(getattr(one[name], what) for one in supernets) for name in names])
-        for what in ("score", "predicted")
-    )
-    reached, cost = np.array([row.wfm_validation for row in rows]), np.array([row.gmac for row in rows])
-    few = "" if len(rows) >= LEAST else f", fewer than {LEAST}"
-    found = (
-        rank_correlation(scores, reached), rank_correlation(scores, reached, cost), rank_correlation(predicted, reached)
-    )  # fmt: skip
-    return [f"{len(rows)}{few}", *map(_interval, found)]
-
-
-def transfer_table(rows: Sequence[Training], longer: Sequence[Training]) -> str:
-    """Held-out weighted F of the genotypes that were trained with two budgets, and Kendall's tau between the two."""
-    short = {row.key: row for row in rows}
-    pairs = [(short[row.key], row) for row in longer if row.key in short]
-    if len(pairs) < 3:
-        return f"{len(pairs)} genotypes have been trained with both budgets; the table begins with three."
-    heads = ["cells", "GMAC", "dilated", "short budget", "long budget"]
-    lines = [
-        [f"{one.group} {one.genotype}", f"{one.gmac:.3f}", str(one.dilated), *(f"{x.wfm_validation:.4f}" for x in pair)]
-        for pair in sorted(pairs, key=lambda pair: -pair[1].wfm_validation)
-        for one in pair[:1]
-    ]
-    values = np.array([[one.wfm_validation for one in pair] for pair in pairs])  # (genotypes, budgets)
-    found = rank_correlation(values[:, 0], values[:, 1])
-    return f"{markdown(Table(heads, lines))}\n\nKendall's tau between both: {_interval(found)}, {len(pairs)} genotypes."
-
-
-def _interval(found: RankCorrelation) -> str:
-    return f"{found.tau:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-
-
 def effects_table(rows: Sequence[Training], genotypes: Mapping[tuple[str, str], Genotype]) -> str:
     """What one more edge is worth at equal multiply-adds: by family and cell, and by operation and site.
 
@@ -354,6 +281,14 @@ def draw_pareto(rows: Sequence[Training]) -> Figure:
         panel.set(xlabel="GMAC of the network", ylabel="held-out weighted F")
         panel.legend()
     return figure
+
+
+def _lines(rows: Sequence[Training]) -> dict[str, list[Training]]:
+    """The trainings of each line of a table: of a group, or of one homogeneous genotype, whose costs differ sixfold."""
+    found: dict[str, list[Training]] = {}
+    for row in rows:
+        found.setdefault(f"{row.group} {row.genotype}" if row.group == HOMOGENEOUS else row.group, []).append(row)
+    return found
 
 
 def _groups(rows: Sequence[Training]) -> list[str]:

@@ -7,7 +7,8 @@ import pytest
 
 from nas.cell_tables import dilation_table, half_table, likeness_table
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings, taken
-from nas.evidence_report import again_table, groups_table, put, ranks_table, repeat_table, write_report
+from nas.evidence_report import again_table, groups_table, put, repeat_table, write_report
+from nas.rank_tables import ranks_table
 from nas.results import ResultsError
 from net.derive import random_genotype
 from net.genotype import Genotype
@@ -94,6 +95,8 @@ PAGE = "# Page\n" + "".join(
         "repeat",
         "half",
         "ranks",
+        "limits",
+        "edges",
         "effects",
         "transfer",
         "smaller",
