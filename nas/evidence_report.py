@@ -60,16 +60,16 @@ def write_report(
     """
     for folder in comparisons:
         write_tables(folder)
-    rows, scores = read_trainings(evidence), read_supernet(evidence)
+    rows, scores, longer = read_trainings(evidence), read_supernet(evidence), read_trainings(transfer)
     genotypes = genotypes_of(evidence)
     tables = {
         "state": state_of(rows, scores), "groups": groups_table(rows), "half": half_table(rows),
         "again": again_table(rows), "likeness": likeness_table(rows, genotypes),
-        "dilation": dilation_table(rows),
+        "dilation": dilation_table(rows), "longer dilation": dilation_table(longer),
         "repeat": repeat_table(rows), "ranks": ranks_table(rows, scores),
         "limits": limits_table(rows, scores), "edges": edges_table(rows, scores, genotypes),
         "effects": effects_table(rows, genotypes),
-        "smaller": smaller_table(smaller), "transfer": transfer_table(rows, read_trainings(transfer)),
+        "smaller": smaller_table(smaller), "transfer": transfer_table(rows, longer),
         "remedies": remedies_table(rows), "seeds": seeds_table(evidence),
     }  # fmt: skip
     text = page.read_text("utf-8")

@@ -1,5 +1,6 @@
 """The evidence as files: rows are replaced, never mixed, and the page is written from them alone."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,7 @@ PAGE = "# Page\n" + "".join(
         "half",
         "ranks",
         "limits",
+        "longer dilation",
         "edges",
         "effects",
         "transfer",
@@ -252,3 +254,14 @@ def test_the_shipped_page_is_what_the_committed_files_give(root, tmp_path):
     page.write_text((root / "docs" / "search.md").read_text())
     write_report(page, root / "benchmarks" / "search_evidence", [])
     assert page.read_text() == (root / "docs" / "search.md").read_text()
+
+
+def test_decimals_of_the_shipped_page_stand_in_its_tables(root):
+    text = (root / "docs" / "search.md").read_text()
+    written = re.compile(r"<!-- table .*?<!-- end -->", re.DOTALL)
+    number = re.compile(r"(?<![\w.])\d*\.\d+")
+    known = {float(value) for block in written.findall(text) for value in number.findall(block)}
+    prose = re.sub(r"```.*?```", "", written.sub("", text), flags=re.DOTALL)
+    for found in number.findall(prose):
+        digits = len(found.partition(".")[2])
+        assert any(round(value, digits) == float(found) for value in known), f"{found} stands in no table"
