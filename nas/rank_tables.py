@@ -145,17 +145,19 @@ def _trained(rows: Sequence[Training], names: Sequence[str], column: str, seed: 
 
 
 def transfer_table(rows: Sequence[Training], longer: Sequence[Training]) -> str:
-    """Held-out weighted F of the genotypes that were trained with two budgets, and Kendall's tau between the two."""
+    """Weighted F of the genotypes that were trained with two budgets, and Kendall's tau between the two, held-out."""
     short = {row.key: row for row in rows}
     pairs = [(short[row.key], row) for row in longer if row.key in short]
     if len(pairs) < 3:
         return f"{len(pairs)} genotypes have been trained with both budgets; the table begins with three."
-    heads = ["cells", "GMAC", "dilated", "short budget", "long budget"]
+    heads = ["cells", "GMAC", "dilated", "held-out, short", "held-out, long", "ECSSD, long", "DUTS-TE, long"]
     lines = [
-        [f"{one.group} {one.genotype}", f"{one.gmac:.3f}", str(one.dilated), *(f"{x.wfm_validation:.4f}" for x in pair)]
-        for pair in sorted(pairs, key=lambda pair: -pair[1].wfm_validation)
-        for one in pair[:1]
-    ]
+        [
+            f"{one.group} {one.genotype}", f"{one.gmac:.3f}", str(one.dilated), f"{one.wfm_validation:.4f}",
+            *("not scored" if (score := getattr(later, column)) is None else f"{score:.4f}" for column in COLUMNS),
+        ]
+        for one, later in sorted(pairs, key=lambda pair: -pair[1].wfm_validation)
+    ]  # fmt: skip
     values = np.array([[one.wfm_validation for one in pair] for pair in pairs])  # (genotypes, budgets)
     found = rank_correlation(values[:, 0], values[:, 1])
     return f"{markdown(Table(heads, lines))}\n\nKendall's tau between both: {_interval(found)}, {len(pairs)} genotypes."
