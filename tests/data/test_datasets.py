@@ -186,12 +186,12 @@ import time
 from data.datasets import worker_init
 worker_init(0)
 print("ready", flush=True)
-time.sleep(600)
+time.sleep(60)
 """
 
 
 def test_a_worker_outlives_the_first_signals_but_not_the_second_sigterm(root: Path):
-    # A program of its own: a fork of this one, which has threads, has ended the process that runs the tests.
+    # A program of its own: a fork of the one that runs the tests would copy the locks of its threads without them.
     with subprocess.Popen([sys.executable, "-c", WAITING], cwd=root, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
         for number in (signal.SIGINT, signal.SIGTERM):
