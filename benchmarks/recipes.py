@@ -30,7 +30,7 @@ from benchmarks.ablation import (
 )
 from benchmarks.tables import UPDATE_HELP, table_folder
 from evaluation.tables.writer import Table, comma_separated, markdown
-from utils.errors import exit_on_user_error
+from utils.errors import UserError, exit_on_user_error
 from utils.files import replace_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +44,8 @@ VARIANTS = {
     "no_average": Variant("last weights instead of averaged ones", ("--average.decay", "0")),
     "published": Variant("published cells, twice the decoder's multiply-adds", ("--network.genotype", "resnet50")),
 }
+DISTILLED = {"distilled": "0.5", "distilled_lightly": "0.2"}
+"""Variant with a teacher's soft maps -> their share of the loss."""
 HEADS = ["changed", "weighted F", "less the recipe", "max F", "MAE", "speed"]
 
 
@@ -51,12 +53,13 @@ def main(words: list[str] | None = None) -> int:
     """Trains and scores what is missing, then writes the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add_options(parser, Budget(1500, 128, 4, 16, "auto"), ROOT / "configs" / "lite.yaml", Path("runs/recipes"))
-    parser.add_argument("--variants", nargs="+", choices=[*VARIANTS], default=[*VARIANTS])
+    parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, *DISTILLED], default=[*VARIANTS])
+    parser.add_argument("--soft-maps", type=Path, metavar="DIR", help="of a teacher, for --variants distilled")
     parser.add_argument("--update-docs", action="store_true", help=UPDATE_HELP)
     options = parser.parse_args(words)
-    names = [RECIPE, *(name for name in options.variants if name != RECIPE)]
-    found = run_all(options, {name: VARIANTS[name] for name in names}, {})
-    rows = [table_row(name, found) for name in names]
+    variants = variants_of(options)
+    found = run_all(options, variants, {})
+    rows = [table_row(name, variants[name].title, found) for name in variants]
     scores = [
         (name, seed, *(one.scores[CHOICE][measure] for measure in MEASURES)) for (name, seed), one in found.items()
     ]
@@ -66,16 +69,31 @@ def main(words: list[str] | None = None) -> int:
         replace_text(ROOT / "docs" / "recipes.csv", comma_separated(HEADS, rows))
     print(f"{budget_of(options)}, seeds: {options.seeds}\n")
     print(markdown(Table(HEADS, rows)))
-    print(json.dumps({name: round(mean(scored(name, found, "wfm")), 4) for name in names}))
+    print(json.dumps({name: round(mean(scored(name, found, "wfm")), 4) for name in variants}))
     return 0
 
 
-def table_row(name: str, found: Mapping[tuple[str, int], Finished]) -> list[str]:
+def variants_of(options: argparse.Namespace) -> dict[str, Variant]:
+    """The recipe, then what was asked for.
+
+    Raises:
+        UserError: a teacher is needed and its maps are not given.
+    """
+    known = dict(VARIANTS)
+    for name, share in DISTILLED.items():
+        if name in options.variants and options.soft_maps is None:
+            raise UserError(f"--variants {name}: it needs a teacher's maps. Give --soft-maps DIR.")
+        settings = ("--distillation.maps", str(options.soft_maps), "--distillation.weight", share)
+        known[name] = Variant(f"a teacher's soft maps, {share} of the loss", settings)
+    return {name: known[name] for name in dict.fromkeys([RECIPE, *options.variants])}
+
+
+def table_row(name: str, title: str, found: Mapping[tuple[str, int], Finished]) -> list[str]:
     """Means over the seeds; weighted F less the recipe's seed by seed, with its standard error."""
     less = "" if name == RECIPE else difference(scored(name, found, "wfm"), scored(RECIPE, found, "wfm"))
     means = [f"{mean(scored(name, found, measure)):.4f}" for measure in ("wfm", "maxf", "mae")]
     ratio = speed(name, found) / speed(RECIPE, found)
-    return [VARIANTS[name].title, means[0], less, *means[1:], f"{ratio:.2f} x"]
+    return [title, means[0], less, *means[1:], f"{ratio:.2f} x"]
 
 
 def scored(name: str, found: Mapping[tuple[str, int], Finished], measure: str) -> list[float]:

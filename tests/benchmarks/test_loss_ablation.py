@@ -93,13 +93,17 @@ def test_recipes_are_compared_with_the_first_seed_by_seed(tmp_path, monkeypatch,
         f"network: {{encoder: test_efficientnet, genotype: {ROOT}/tests/every_operation.json, channels: 16}}\n"
         "data: {root: x, workers: 0}\nlog_every: 1\n"
     )
-    words = ["--train", str(tmp_path / "data"), "--config", str(tmp_path / "lite.yaml"), "--variants", "gate",
-             "--seeds", "2", "--images", "4", "--choice", "2", "--size", "32", "--epochs", "1", "--batch", "2",
+    maps = ["--soft-maps", str(tmp_path / "data" / "masks")]
+    words = ["--train", str(tmp_path / "data"), "--config", str(tmp_path / "lite.yaml"),
+             "--variants", "gate", "distilled", "--seeds", "2",
+             "--images", "4", "--choice", "2", "--size", "32", "--epochs", "1", "--batch", "2",
              "--encoder-weights", "none", "--device", "cpu", "--engine", "torch", "--precision", "fp32"]  # fmt: skip
-    assert recipes.main(words) == 0
+    with pytest.raises(UserError, match=r"^--variants distilled: it needs a teacher's maps. Give --soft-maps DIR.$"):
+        recipes.main(words)
+    assert recipes.main([*words, *maps]) == 0
     printed = capsys.readouterr().out.splitlines()
     rows = (tmp_path / "runs" / "benchmarks" / "recipes.csv").read_text().splitlines()
-    assert rows[0] == "variant,seed,maxf,wfm,mae,msiou" and len(rows) == 5
+    assert rows[0] == "variant,seed,maxf,wfm,mae,msiou" and len(rows) == 7
     means = json.loads(printed[-1])
     scored = [row.split(",") for row in rows[1:]]
     assert means["gate"] == pytest.approx(sum(float(row[3]) for row in scored if row[0] == "gate") / 2, abs=1e-4)
