@@ -151,13 +151,13 @@ def test_random_finds_the_planted_operation(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "stops"), [("effects", [1]), ("oneshot", [20, 50]), ("predictor", [5]), ("proxy", [5])]
+    ("name", "stops"), [("effects", [1]), ("oneshot", [20, 50]), ("predictor", [5]), ("proxy", [5]), ("random", [1, 2])]
 )
 def test_a_stopped_strategy_gives_the_same_to_the_bit(config, table, name, stops):
     config = replace(
         config, effects=EffectsConfig(table),
         oneshot=OneShotConfig(30, scored=25, images=8, generations=1, population=4),
-        predictor=PredictorConfig(4, 1, 2, 20), training=ShortTrainingConfig(steps=4),
+        predictor=PredictorConfig(4, 1, 2, 20), random=RandomConfig(3), training=ShortTrainingConfig(steps=4),
     )  # fmt: skip
     whole = STRATEGIES[name](task_of(config))
     expected = finished(whole)
