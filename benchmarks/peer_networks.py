@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -43,8 +44,9 @@ class Method:
         size: side S of the input.
         precision: of the computation.
         prepare: (H, W, 3) uint8 RGB to the network's input.
-        network: the input to the raw map (S, S).
+        network: the input to the raw map (S, S); called by `streams` threads at once.
         finish: raw map and (H, W) to (H, W) uint8.
+        streams: how many threads may call `network` at once; they share the cores.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Method:
     prepare: Callable[[Pixels], Any]
     network: Callable[[Any], Floats]
     finish: Callable[[Floats, tuple[int, int]], Pixels]
+    streams: int = 1
 
     def map(self, image: Pixels) -> Pixels:
         """(H, W, 3) uint8 RGB to the map (H, W) uint8."""
@@ -70,8 +73,8 @@ class Processing:
     finish: Callable[[Floats, tuple[int, int]], Pixels]
 
 
-def open_peer(key: str, source: Path, engine: PeerEngineName, precision: EnginePrecision) -> Method:
-    """A published network, ready to run on all threads, one image at a time.
+def open_peer(key: str, source: Path, engine: PeerEngineName, precision: EnginePrecision, streams: int = 1) -> Method:
+    """A published network, ready to run on all threads.
 
     Args:
         key: `u2net`, `u2netp` or `isnet`.
@@ -79,16 +82,17 @@ def open_peer(key: str, source: Path, engine: PeerEngineName, precision: EngineP
         engine: with the settings of our engine of that name.
         precision: of OpenVINO; ONNX Runtime computes these files in float32. `int8` is for our models alone: these
             files have no calibrated form and stay in float32.
+        streams: how many threads will call at once.
 
     Raises:
         UserError: the file cannot be read, or the engine or the precision is not available.
     """
     processing, model = PEERS[key], read_model(source)
-    run, used = _run(model, processing.size, engine, precision, source)
+    run, used = _run(model, processing.size, engine, precision, source, streams)
     size = processing.size
     return Method(
         processing.name, len(model) / 1e6, size, used,
-        lambda image: processing.prepare(image, size), run, processing.finish,
+        lambda image: processing.prepare(image, size), run, processing.finish, streams,
     )  # fmt: skip
 
 
@@ -152,7 +156,7 @@ def corner_resize(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _run(
-    model: bytes, size: int, engine: PeerEngineName, precision: EnginePrecision, source: Path
+    model: bytes, size: int, engine: PeerEngineName, precision: EnginePrecision, source: Path, streams: int
 ) -> tuple[Callable[[Floats], Floats], str]:
     """The network's first output as (S, S), and the precision that it is computed in."""
     if engine == "onnxruntime" and precision not in ("auto", "fp32"):
@@ -160,9 +164,8 @@ def _run(
     used = "fp32" if engine == "onnxruntime" or precision == "int8" else choose(precision)
     try:
         if engine == "openvino":
-            compiled = compile_model(model, size, used)
-            return lambda image: np.array(compiled([image])[0]).reshape(size, size), used
-        session = open_session(model)
+            return _openvino(compile_model(model, size, used, streams), size, streams), used
+        session = open_session(model, streams)
         (entry,), result = session.get_inputs(), session.get_outputs()[0].name
         return lambda image: session.run([result], {entry.name: image})[0].reshape(size, size), used
     except UserError:
@@ -170,6 +173,22 @@ def _run(
     except Exception as error:  # the runtimes raise classes of their own, without a common one
         problem = " ".join(str(error).split())[:100]
         raise UserError(f"{source}: {engine} can't open it ({problem}). Give the ONNX file of the package.") from None
+
+
+def _openvino(compiled: Any, size: int, streams: int) -> Callable[[Floats], Floats]:
+    """Runs a compiled network by a request that is free, since one request serves one thread at a time."""
+    requests: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(streams):
+        requests.put(compiled.create_infer_request())
+
+    def run(image: Floats) -> Floats:
+        request = requests.get()
+        try:
+            return np.array(request.infer([image])[0]).reshape(size, size)
+        finally:
+            requests.put(request)
+
+    return run
 
 
 PEERS = {

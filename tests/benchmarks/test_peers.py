@@ -1,5 +1,6 @@
 """benchmarks/peers.py: pre- and post-processing against values computed by hand, maps, speed and errors."""
 
+import argparse
 import json
 
 import numpy as np
@@ -106,7 +107,8 @@ def test_maps_and_speed(red, tmp_path, monkeypatch, capsys, tiny_weights):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(peers, "load_network", lambda name: load_network(tiny_weights))
     root = write_bench(tmp_path / "bench", 2)
-    words = ["--weights", f"u2netp={red}", "--data", f"A={root / 'data'}", "--count", "1", "--rounds", "1"]
+    words = ["--weights", f"u2netp={red}", "--data", f"A={root / 'data'}", "--count", "1", "--rounds", "1",
+             "--folder", "5"]  # fmt: skip
     assert peers.main(words) == 0
     maps = pair_maps(find_pairs(root / "data"), tmp_path / "runs/peers/U2-Net-p/A")
     assert len(maps) == 2 and all(read_map(each.map_path).shape == (64, 64) for each in maps)
@@ -122,11 +124,16 @@ def test_maps_and_speed(red, tmp_path, monkeypatch, capsys, tiny_weights):
     assert "| U2-Net-p | 320 |" in table and "times lite" in table
 
 
+def asked(engine, precision):
+    """What the command line asks for."""
+    return argparse.Namespace(engine=engine, precision=precision)
+
+
 def test_ours_run_in_int8_too_where_a_calibrated_file_can_be_used(monkeypatch):
     pytest.importorskip("openvino", reason="needs openvino (requirements-deploy.txt)")
     monkeypatch.setattr(peers, "OURS", ("lite",))
-    assert peers.in_int8("onnxruntime", "fp32") == peers.in_int8("openvino", "int8") == []
-    methods = peers.in_int8("openvino", "fp32")
+    assert peers.open_int8(asked("onnxruntime", "fp32")) == peers.open_int8(asked("openvino", "int8")) == []
+    methods = peers.open_int8(asked("openvino", "fp32"))
     if machine.saturates():
         assert not methods
         return
