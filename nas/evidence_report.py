@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from evaluation.report.figures import COLOURS, rendered, styled
 from evaluation.tables.writer import Table, markdown
+from nas.budget_table import budget_table
 from nas.cell_tables import dilation_table, half_table, likeness_table
 from nas.compare_settings import HOMOGENEOUS, PUBLISHED, RANDOM, UNDILATED
-from nas.darts_tables import remedies_table, seeds_table
+from nas.darts_tables import BASE, REMEDIES, remedies_table, seeds_table
 from nas.evidence import COLUMNS, SupernetScore, Training, genotypes_of, read_supernet, read_trainings
 from nas.evidence_statistics import (
     CELLS,
@@ -70,7 +71,7 @@ def write_report(
         "limits": limits_table(rows, scores), "edges": edges_table(rows, scores, genotypes),
         "effects": effects_table(rows, genotypes),
         "smaller": smaller_table(smaller), "transfer": transfer_table(rows, longer),
-        "remedies": remedies_table(rows), "seeds": seeds_table(evidence),
+        "remedies": remedies_table(rows), "seeds": seeds_table(evidence), "budget": budget_table(genotypes),
     }  # fmt: skip
     text = page.read_text("utf-8")
     for name, table in tables.items():
@@ -129,9 +130,10 @@ def groups_table(rows: Sequence[Training]) -> str:
     heads += [f"{name} weighted F less the pool's [95 %], p" for name in COLUMNS.values()]
     pool = [row for row in rows if row.group == RANDOM]
     lines = []
-    for group, mine in _lines(rows).items():
+    for group, mine in [*_lines(rows).items(), *_together(rows)]:
         seeds = common_seeds(*(_scores(part, "wfm_validation") for part in (mine, pool)))
-        each = {row.genotype: row for row in mine}.values()  # a genotype counts once, however often it was trained
+        # A genotype counts once, however often it was trained.
+        each = {(row.group, row.genotype): row for row in mine}.values()
         size = [f"{np.mean([row.gmac for row in each]):.3f}", f"{np.mean([row.dilated for row in each]):.1f}"]
         cells = [_versus_pool(mine, pool, column, seeds) for column in COLUMNS]
         above = _random_above(mine, pool, seeds)
@@ -291,15 +293,22 @@ def _lines(rows: Sequence[Training]) -> dict[str, list[Training]]:
     return found
 
 
+def _together(rows: Sequence[Training]) -> list[tuple[str, list[Training]]]:
+    """A line for the strategy `darts` with all of its variants, where there are some: more searches show more."""
+    mine = [row for row in rows if row.group in (BASE, *REMEDIES)]
+    return [(f"{BASE} and its variants", mine)] if len(_groups(mine)) > 1 else []
+
+
 def _groups(rows: Sequence[Training]) -> list[str]:
     return list(dict.fromkeys(row.group for row in rows))
 
 
 def _scores(rows: Sequence[Training], column: str) -> dict[str, dict[int, float]]:
+    """Genotype -> training seed -> score."""
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         if (value := getattr(row, column)) is not None:
-            found.setdefault(row.genotype, {})[row.training_seed] = value
+            found.setdefault(f"{row.group} {row.genotype}", {})[row.training_seed] = value
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nas.budget_table import budget_table
 from nas.cell_tables import dilation_table, half_table, likeness_table
 from nas.evidence import SupernetScore, Training, add_supernet, add_trainings, genotypes_of, read_trainings, taken
 from nas.evidence_report import again_table, groups_table, put, repeat_table, write_report
@@ -104,6 +105,7 @@ PAGE = "# Page\n" + "".join(
         "smaller",
         "remedies",
         "seeds",
+        "budget",
         "dilation",
         "likeness",
         "again",
@@ -222,6 +224,29 @@ def test_homogeneous_cells_have_a_line_each_since_their_costs_differ():
     lines = [line.split("|")[1].strip() for line in groups_table(rows).splitlines()[2:5]]
     assert lines == ["random", "homogeneous conv_3x3", "homogeneous skip_connect"]
     assert "0.7000 (mean); another cost than the pool" in groups_table(rows).splitlines()[4]
+
+
+def test_darts_and_its_variants_have_a_line_together():
+    """One search in each, both named 0: .01 and .03 above a flat pool. Alone, `darts` has no such line."""
+    rows = [row("random", str(number), gmac=0.7 + number / 1000) for number in range(8)]
+    rows.append(row("darts", "0", score=0.81, gmac=0.7035))
+    assert not any("variants" in line for line in groups_table(rows).splitlines())
+    line = groups_table([*rows, row("darts_full", "0", score=0.83, gmac=0.7035)]).splitlines()[5]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:2] == ["darts and its variants", "2"] and cells[6].startswith("+0.0200 [")
+
+
+def test_what_a_search_cost_is_the_mean_of_the_accounts_of_its_group():
+    def found(steps, gmac, minutes, precision):
+        budget = {"supernet_steps": steps, "trainings": 0, "scored": 5, "gmac": gmac, "minutes": minutes}
+        return Genotype.choose(lambda edge: "none", "released", {"budget": budget, "precision": precision})
+
+    drawn = Genotype.choose(lambda edge: "none", "released")
+    assert budget_table({("random", "0"): drawn, ("drawn", "0"): found(0, 0, 0, "fp32")}).startswith("No search")
+    genotypes = {("a", "0"): found(10, 1000, 2.4, "fp32"), ("a", "1"): found(20, 2000, 4.6, "bf16"), ("b", "0"): drawn}
+    (line,) = budget_table(genotypes).splitlines()[2:]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == ["a", "2", "15", "0", "5", "1.5", "2 to 5", "bf16, fp32"]
 
 
 def test_a_gain_is_shown_for_each_training_seed_over_the_genotypes_that_have_both():
