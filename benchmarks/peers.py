@@ -15,7 +15,8 @@ the calibrated file that ships. Three times an image:
     network     prepared input to raw map, one image at a time on all threads; does not depend on the size of the image
     pipeline    file to PNG file, one image at a time: reading, pre-processing, network, post-processing, writing
     folder      the same for many images as test.py does it: reading, network and writing overlap, a call on each core
-Writes peers.md, peers.json and peers.jpg, the maps of these images, to runs/benchmarks/. The last line is JSON.
+Writes peers.md, peers.json and peers.jpg, the maps of these images, to runs/benchmarks/. Files that are there keep what
+was measured on other processors. The last line is JSON.
 """
 
 import argparse
@@ -35,11 +36,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tqdm import tqdm
 
 from benchmarks.peer_networks import PEERS, Floats, Method, PeerEngineName, open_peer
+from benchmarks.peers_report import WAYS, section, write_report
 from benchmarks.rounds import alternate
 from benchmarks.tables import UPDATE_HELP, table_folder
 from data.image_io import Pixels, read_image, write_png
 from data.layouts import find_pairs
-from evaluation.tables.writer import Table, markdown
 from inference.contact_sheet import SheetRow, contact_sheet
 from inference.engines.base import EnginePrecision
 from inference.engines.calibrated import calibrated_file
@@ -54,12 +55,10 @@ from inference.weights import load_network, shipped
 from settings.parser import arguments, named_folders
 from utils.device import banner
 from utils.errors import UserError, exit_on_user_error
-from utils.files import replace_text
 from utils.hardware import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
-WAYS = ("network", "pipeline", "folder")
 BATCH = 8
 """Images that a stream takes at once, as in test.py."""
 OURS = ("lite", "base")
@@ -83,11 +82,9 @@ def main(words: Sequence[str] | None = None) -> int:
         together = [*open_all_ours(options, streams), *open_int8(options, streams), *peers_together]
         measured = measure([*ours, *open_int8(options), *peers], together, images, options)
         record = measured | {"engine": options.engine, "rounds": options.rounds, "images": options.images.name}
-        text = report(record)
-        print(text)
         folder = table_folder(options.update_docs)
-        replace_text(folder / "peers.md", text + "\n")
-        replace_text(folder / "peers.json", json.dumps(record, indent=1) + "\n")
+        write_report(folder, record)
+        print(section(record))
         Image.fromarray(side_by_side([*ours, *peers], images)).save(folder / "peers.jpg", quality=88)
         print(json.dumps(record))
     return 0
@@ -202,7 +199,7 @@ def measure(
         options: see `parse`.
 
     Returns:
-        `methods`: name -> its size and times; `machine`, `megapixels` (the mean of the images) and `count`.
+        `methods`: name -> its size and times; `machine`, `megapixels` (the mean of the images), `count` and `folder`.
     """
     many = [images[place % len(images)] for place in range(options.folder)]
     pixels = [read_image(path) for path in images]
@@ -236,32 +233,6 @@ def side_by_side(methods: Sequence[Method], images: Sequence[Path]) -> Pixels:
         image = read_image(path)
         rows.append(SheetRow(path.name, [image, *(method.map(image) for method in methods)]))
     return contact_sheet(["image", *(method.name for method in methods)], rows)
-
-
-def report(record: Mapping[str, Any]) -> str:
-    """The table, and under which conditions it was measured."""
-    rows: list[list[str]] = []
-    first = next(iter(record["methods"].values()))
-    for name, of in record["methods"].items():
-        cells = [name, str(of["pixels"]), f"{of['megabytes']:.1f}", of["precision"]]
-        for way in WAYS:
-            time = of[way]
-            cells += [
-                f"{time['median']:.1f} ({time['fastest']:.1f} to {time['slowest']:.1f})",
-                f"{time['median'] / first[way]['median']:.1f}",
-            ]
-        rows.append(cells)
-    reference = next(iter(record["methods"]))
-    heads = ["method", "pixels", "MB", "precision"]
-    heads += [head for way in WAYS for head in (f"{way}, ms an image", f"times {reference}")]
-    lines = [
-        "# Speed beside the published networks", "",
-        f"`python benchmarks/peers.py`: {record['count']} images of `{record['images']}`, one at a time, "
-        f"{record['megapixels']} megapixels in the mean. Folder: {record['folder']} images as test.py computes them; "
-        f"reading, network and writing overlap. Median, fastest and slowest of {record['rounds']} alternated rounds, "
-        f"by {record['engine']}.", "", record["machine"], "",
-    ]  # fmt: skip
-    return "\n".join([*lines, markdown(Table(heads, rows))])
 
 
 def _times(seconds: Sequence[float], count: int) -> dict[str, float]:

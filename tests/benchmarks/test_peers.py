@@ -17,6 +17,7 @@ from benchmarks.peer_networks import (
     prepare_u2net,
     read_model,
 )
+from benchmarks.peers_report import WAYS, processor_of, section, write_report
 from data.layouts import find_pairs
 from evaluation.map_files import pair_maps, read_map
 from inference.engines import machine
@@ -113,15 +114,36 @@ def test_maps_and_speed(red, tmp_path, monkeypatch, capsys, tiny_weights):
     maps = pair_maps(find_pairs(root / "data"), tmp_path / "runs/peers/U2-Net-p/A")
     assert len(maps) == 2 and all(read_map(each.map_path).shape == (64, 64) for each in maps)
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert record == json.loads((tmp_path / "runs/benchmarks/peers.json").read_text())
+    kept = tmp_path / "runs/benchmarks/peers.json"
+    assert json.loads(kept.read_text()) == {processor_of(record): record}
     assert set(record["methods"]) == {"lite", "base", "U2-Net-p"}
     for of in record["methods"].values():
-        for way in peers.WAYS:
+        for way in WAYS:
             assert 0 < of[way]["fastest"] <= of[way]["median"] <= of[way]["slowest"]
     with Image.open(tmp_path / "runs/benchmarks/peers.jpg") as sheet:
         assert sheet.width > (1 + len(record["methods"])) * 240, "the image and a map of each method"
     table = (tmp_path / "runs/benchmarks/peers.md").read_text()
     assert "| U2-Net-p | 320 |" in table and "times lite" in table
+    other = record | {"machine": "cpu (another) | fp32"}
+    kept.write_text(json.dumps({"cpu (another)": other}))
+    write_report(kept.parent, record)
+    assert list(json.loads(kept.read_text())) == ["cpu (another)", processor_of(record)]
+    assert kept.with_suffix(".md").read_text().count("| U2-Net-p | 320 |") == 2, "a section for each processor"
+
+
+def test_others_are_compared_with_what_auto_takes():
+    """An older record, without the time of a folder; lite in int8 takes 5 ms, U2-Net-p 60."""
+    times = {"lite": 10, "lite int8": 5, "U2-Net-p": 60}
+    methods = {
+        name: {"pixels": 8, "megabytes": 1.0, "precision": "fp32"}
+        | {key: {"median": ms, "fastest": ms, "slowest": ms} for key in ("network", "pipeline")}
+        for name, ms in times.items()
+    }
+    record = {"methods": methods, "machine": "cpu (X) | fp32", "engine": "openvino", "rounds": 1, "count": 1,
+              "images": "some", "megapixels": 1}  # fmt: skip
+    text = section(record)
+    assert text.startswith("## cpu (X)\n") and "Folder" not in text and "times lite int8" in text
+    assert "| U2-Net-p | 8 | 1.0 | fp32 | 60.0 (60.0 to 60.0) | 12.0 | 60.0 (60.0 to 60.0) | 12.0 |" in text
 
 
 def asked(engine, precision):
