@@ -81,7 +81,10 @@ def main(words: Sequence[str] | None = None) -> int:
         peers_together = open_peers(sources, options, streams)
         together = [*open_all_ours(options, streams), *open_int8(options, streams), *peers_together]
         measured = measure([*ours, *open_int8(options), *peers], together, images, options)
-        record = measured | {"engine": options.engine, "rounds": options.rounds, "images": options.images.name}
+        record = measured | {
+            "engine": options.engine, "precision": options.precision, "rounds": options.rounds,
+            "images": options.images.name,
+        }  # fmt: skip
         folder = table_folder(options.update_docs)
         write_report(folder, record)
         print(section(record))

@@ -47,10 +47,10 @@ def section(record: Mapping[str, Any]) -> str:
         rows.append(cells)
     heads = ["method", "pixels", "MB", "precision"]
     heads += [head for way in ways for head in (f"{way}, ms an image", f"times {reference}")]
+    command = f"python benchmarks/peers.py --engine {record['engine']} --precision {record['precision']}"
     told = [
-        f"`python benchmarks/peers.py --engine {record['engine']}`: {record['count']} images of `{record['images']}`, "
-        f"one at a time, {record['megapixels']} megapixels in the mean. Median, fastest and slowest of "
-        f"{record['rounds']} alternated rounds."
+        f"`{command}`: {record['count']} images of `{record['images']}`, one at a time, {record['megapixels']} megapixels "
+        f"in the mean. Median, fastest and slowest of {record['rounds']} alternated rounds."
     ]
     if "folder" in ways:
         told.append(

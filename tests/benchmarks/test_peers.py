@@ -139,7 +139,8 @@ def test_others_are_compared_with_what_auto_takes():
         | {key: {"median": ms, "fastest": ms, "slowest": ms} for key in ("network", "pipeline")}
         for name, ms in times.items()
     }
-    record = {"methods": methods, "machine": "cpu (X) | fp32", "engine": "openvino", "rounds": 1, "count": 1,
+    record = {"methods": methods, "machine": "cpu (X) | fp32", "engine": "openvino", "precision": "fp32",
+              "rounds": 1, "count": 1,
               "images": "some", "megapixels": 1}  # fmt: skip
     text = section(record)
     assert text.startswith("## cpu (X)\n") and "Folder" not in text and "times lite int8" in text
