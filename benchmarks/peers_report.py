@@ -49,8 +49,8 @@ def section(record: Mapping[str, Any]) -> str:
     heads += [head for way in ways for head in (f"{way}, ms an image", f"times {reference}")]
     command = f"python benchmarks/peers.py --engine {record['engine']} --precision {record['precision']}"
     told = [
-        f"`{command}`: {record['count']} images of `{record['images']}`, one at a time, {record['megapixels']} megapixels "
-        f"in the mean. Median, fastest and slowest of {record['rounds']} alternated rounds."
+        f"`{command}`: {record['count']} images of `{record['images']}`, one at a time, {record['megapixels']} "
+        f"megapixels in the mean. Median, fastest and slowest of {record['rounds']} alternated rounds."
     ]
     if "folder" in ways:
         told.append(
