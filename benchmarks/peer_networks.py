@@ -16,7 +16,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +24,7 @@ from PIL import Image
 
 from data.image_io import Pixels
 from inference.engines.onnx_engine import open_session
-from inference.engines.openvino_engine import choose, compile_model
+from inference.engines.openvino_engine import Requests, choose, compile_model
 from inference.settings import EnginePrecision
 from utils.errors import UserError
 
@@ -164,7 +163,8 @@ def _run(
     used = "fp32" if engine == "onnxruntime" or precision == "int8" else choose(precision)
     try:
         if engine == "openvino":
-            return _openvino(compile_model(model, size, used, streams), size, streams), used
+            requests = Requests(compile_model(model, size, used, streams), streams)
+            return lambda image: requests(image).reshape(size, size), used
         session = open_session(model, streams)
         (entry,), result = session.get_inputs(), session.get_outputs()[0].name
         return lambda image: session.run([result], {entry.name: image})[0].reshape(size, size), used
@@ -173,22 +173,6 @@ def _run(
     except Exception as error:  # the runtimes raise classes of their own, without a common one
         problem = " ".join(str(error).split())[:100]
         raise UserError(f"{source}: {engine} can't open it ({problem}). Give the ONNX file of the package.") from None
-
-
-def _openvino(compiled: Any, size: int, streams: int) -> Callable[[Floats], Floats]:
-    """Runs a compiled network by a request that is free, since one request serves one thread at a time."""
-    requests: SimpleQueue[Any] = SimpleQueue()
-    for _ in range(streams):
-        requests.put(compiled.create_infer_request())
-
-    def run(image: Floats) -> Floats:
-        request = requests.get()
-        try:
-            return np.array(request.infer([image])[0]).reshape(size, size)
-        finally:
-            requests.put(request)
-
-    return run
 
 
 PEERS = {

@@ -17,12 +17,23 @@ _TITLE = "# Speed beside the published networks"
 
 
 def write_report(folder: Path, record: Mapping[str, Any]) -> None:
-    """Writes peers.json and peers.md below a folder. A processor that was measured before is replaced."""
+    """Writes peers.json and peers.md below a folder. A processor that was measured before is replaced.
+
+    So is a file that cannot be read: minutes of measuring are not lost to it.
+    """
     path = folder / "peers.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    records = {**known, processor_of(record): record}
+    records = {**_known(path), processor_of(record): record}
     replace_text(path, json.dumps(records, indent=1) + "\n")
     replace_text(folder / "peers.md", "\n\n".join([_TITLE, *map(section, records.values())]) + "\n")
+
+
+def _known(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Processor -> its record; nothing where the file is missing, damaged or of an earlier form."""
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        return {processor_of(one): one for one in records.values()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def processor_of(record: Mapping[str, Any]) -> str:

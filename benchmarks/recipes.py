@@ -79,13 +79,21 @@ def variants_of(options: argparse.Namespace) -> dict[str, Variant]:
     Raises:
         UserError: a teacher is needed and its maps are not given.
     """
-    known = dict(VARIANTS)
-    for name, share in DISTILLED.items():
-        if name in options.variants and options.soft_maps is None:
-            raise UserError(f"--variants {name}: it needs a teacher's maps. Give --soft-maps DIR.")
-        settings = ("--distillation.maps", str(options.soft_maps), "--distillation.weight", share)
-        known[name] = Variant(f"a teacher's soft maps, {share} of the loss", settings)
-    return {name: known[name] for name in dict.fromkeys([RECIPE, *options.variants])}
+    names = dict.fromkeys([RECIPE, *options.variants])
+    return {name: distilled(name, options.soft_maps) if name in DISTILLED else VARIANTS[name] for name in names}
+
+
+def distilled(name: str, soft_maps: Path | None) -> Variant:
+    """A variant with a teacher.
+
+    Raises:
+        UserError: its maps are not given.
+    """
+    if soft_maps is None:
+        raise UserError(f"--variants {name}: it needs a teacher's maps. Give --soft-maps DIR.")
+    share = DISTILLED[name]
+    settings = ("--distillation.maps", str(soft_maps), "--distillation.weight", share)
+    return Variant(f"a teacher's soft maps, {share} of the loss", settings)
 
 
 def table_row(name: str, title: str, found: Mapping[tuple[str, int], Finished]) -> list[str]:

@@ -5,7 +5,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.engines import conversion
@@ -53,7 +55,7 @@ class OpenVinoEngine:
             path = conversion.model_file(FORMAT, loaded, size, calibration if self.precision == "int8" else None)
         heavy = path.with_suffix(".bin").stat().st_size > _HEAVY
         self.batch = _TOGETHER if heavy and streams > 1 else 1  # a single stream is called for its latency
-        self._requests = {count: self._compiled(path, count) for count in {1, self.batch}}
+        self._requests = {count: self._opened(path, count) for count in {1, self.batch}}
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `Engine.__call__`."""
@@ -62,23 +64,42 @@ class OpenVinoEngine:
         parts = [*images[:whole].split(self.batch), *images[whole:].split(1)]
         return torch.cat([self._infer(part) for part in parts if len(part)])
 
-    def _compiled(self, path: Path, count: int) -> "SimpleQueue[Any]":
-        """A request for each stream, of so many images."""
+    def _opened(self, path: Path, count: int) -> "Requests":
+        """The network for so many images at once."""
         compiled = compile_model(path, self.size, self.precision, self.streams, count, channels_last=True)
-        requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self.streams):
-            requests.put(compiled.create_infer_request())
-        return requests
+        return Requests(compiled, self.streams)
 
     def _infer(self, images: Tensor) -> Tensor:
-        """Logits (B, 1, S, S) of images (B, 3, S, S), by a request that is free."""
-        requests = self._requests[len(images)]
-        request = requests.get()
+        """Logits (B, 1, S, S) of images (B, 3, S, S)."""
+        return torch.from_numpy(self._requests[len(images)](images.permute(0, 2, 3, 1).contiguous().numpy()))
+
+
+class Requests:
+    """A compiled network that several threads may call at once: a request serves one of them at a time.
+
+    Args:
+        compiled: see `compile_model`.
+        streams: how many threads will call at once.
+    """
+
+    def __init__(self, compiled: Any, streams: int) -> None:
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(streams):
+            self._free.put(compiled.create_infer_request())
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's first output, by a request that is free.
+
+        Shapes:
+            images: as the network was compiled for, contiguous.
+            returns: that of the output.
+        """
+        request = self._free.get()
         try:
-            request.infer([images.permute(0, 2, 3, 1).contiguous().numpy()], share_inputs=True)
-            return torch.from_numpy(request.get_output_tensor(0).data.copy())
+            request.infer([images], share_inputs=True)
+            return np.array(request.get_output_tensor(0).data)
         finally:
-            requests.put(request)
+            self._free.put(request)
 
 
 def compile_model(

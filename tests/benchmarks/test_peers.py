@@ -129,6 +129,10 @@ def test_maps_and_speed(red, tmp_path, monkeypatch, capsys, tiny_weights):
     write_report(kept.parent, record)
     assert list(json.loads(kept.read_text())) == ["cpu (another)", processor_of(record)]
     assert kept.with_suffix(".md").read_text().count("| U2-Net-p | 320 |") == 2, "a section for each processor"
+    for spoilt in ("{", json.dumps(record)):  # damaged, and one record alone, as earlier versions wrote it
+        kept.write_text(spoilt)
+        write_report(kept.parent, record)
+        assert json.loads(kept.read_text()) == {processor_of(record): record}
 
 
 def test_others_are_compared_with_what_auto_takes():
